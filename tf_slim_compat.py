@@ -2,7 +2,10 @@
 import types
 
 import tensorflow as tf
+from tensorflow.python.eager.wrap_function import VariableHolder
 from tensorflow.python.framework import ops
+from tensorflow.python.framework.func_graph import FuncGraph
+from tensorflow.python.ops import variable_scope
 
 if not hasattr(ops, 'Tensor'):
     ops.Tensor = tf.Tensor
@@ -38,3 +41,19 @@ class BatchNormalization:
 
 
 slim_layers.normalization_layers = types.SimpleNamespace(BatchNormalization=BatchNormalization)
+
+
+def holds_variables() -> bool:
+    """Whether a variable made by `tf.compat.v1.get_variable` now would still be there at the next call.
+
+    A graph keeps its variables. Eagerly and in a `tf.function` nothing does, and each call would quietly make new weights,
+    unless the current variable scope has a `custom_getter`, an `EagerVariableStore` is the default, or the code runs
+    inside `tf.compat.v1.wrap_function`.
+    """
+    graph = tf.compat.v1.get_default_graph()
+    if not tf.executing_eagerly() and not isinstance(graph, FuncGraph):
+        return True
+    creators = [getattr(creator, '__self__', None) for _, creator in graph._variable_creator_stack]
+    return (tf.compat.v1.get_variable_scope().custom_getter is not None
+            or variable_scope._get_default_variable_store()._store_eager_variables
+            or any(isinstance(creator, VariableHolder) for creator in creators))
