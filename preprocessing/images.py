@@ -1,0 +1,65 @@
+"""What the preprocessings share: checks of their arguments, seeds, grayscale, summaries."""
+
+import operator
+
+import tensorflow as tf
+
+
+def check_image(image: tf.Tensor) -> tf.Tensor:
+    """Returns `image` as a tensor.
+
+    Raises:
+      ValueError: `image` is not uint8 or float, or its shape is not [height, width, 1 or 3].
+    """
+    image = tf.convert_to_tensor(image)
+    if image.dtype != tf.uint8 and not image.dtype.is_floating:
+        raise ValueError(f'image has type {image.dtype.name}; a preprocessing takes a decoded image, uint8 or float.')
+    if image.shape.rank != 3 or image.shape[-1] not in (1, 3):
+        raise ValueError(f'image has shape {image.shape}; a preprocessing takes one image, [height, width, 1 or 3] '
+                         '(where the channels cannot be known, say image.set_shape([None, None, 3]) first).')
+    return image
+
+
+def check_positive(**sizes: int) -> None:
+    """Raises ValueError, with its name, for a size (in pixels) that is not a positive integer."""
+    for name, size in sizes.items():
+        try:
+            good = operator.index(size) > 0
+        except TypeError:
+            good = False
+        if not good:
+            raise ValueError(f'{name} is {size!r}; it must be a positive integer, in pixels.')
+
+
+def split_seed(seed: tf.Tensor | None, count: int) -> list[tf.Tensor]:
+    """Returns `count` independent seeds that are a function of `seed` alone, or fresh ones where it is None.
+
+    Args:
+      seed: integers of shape [2], or None.
+      count: how many are wanted.
+
+    Raises:
+      ValueError: `seed` is something else.
+    """
+    if seed is None:
+        seed = tf.random.uniform([2], tf.int32.min, tf.int32.max, tf.int32)
+    seed = tf.convert_to_tensor(seed)
+    if seed.dtype not in (tf.int32, tf.int64) or not seed.shape.is_compatible_with([2]):
+        raise ValueError(f'seed is {seed.dtype.name} of shape {seed.shape}; it must be two integers, int32 (2,).')
+    return tf.unstack(tf.random.split(seed, count), count)
+
+
+def to_grayscale(image: tf.Tensor) -> tf.Tensor:
+    """Returns `image`, [height, width, 1 or 3], with one channel: its luma."""
+    return image if image.shape[-1] == 1 else tf.image.rgb_to_grayscale(image)
+
+
+def writes_summaries() -> bool:
+    """Whether TF1 summaries have a graph to go to: not eagerly, nor in a tf.function or tf.data's map."""
+    return not tf.executing_eagerly() and not tf.inside_function()
+
+
+def summary(name: str, image: tf.Tensor) -> None:
+    """Adds an image summary of `image`, [height, width, channels], to a TF1 graph; elsewhere does nothing."""
+    if writes_summaries():
+        tf.compat.v1.summary.image(name, image[tf.newaxis])

@@ -1,0 +1,211 @@
+"""Inception's preprocessing: a crop of any area and aspect, a flip and colour distortions; pixels in [-1, 1].
+
+Source: TF-Slim, after "Going deeper with convolutions", arXiv:1409.4842, section 6.
+Float images must be in [0, 1] already.
+All randomness is a function of `seed` (int32 [2]); without one, each call draws afresh.
+"""
+
+import functools
+from collections.abc import Callable, Sequence
+
+import tensorflow as tf
+
+from preprocessing import images
+
+_COLOR_ORDERINGS = (
+    ('brightness', 'saturation', 'hue', 'contrast'),
+    ('saturation', 'brightness', 'contrast', 'hue'),
+    ('contrast', 'hue', 'brightness', 'saturation'),
+    ('hue', 'saturation', 'contrast', 'brightness'),
+)
+_FAST_COLOR_ORDERINGS = (('brightness', 'saturation'),) + 3 * (('saturation', 'brightness'),)
+
+_DISTORTIONS = {
+    'brightness': functools.partial(tf.image.stateless_random_brightness, max_delta=32 / 255),
+    'saturation': functools.partial(tf.image.stateless_random_saturation, lower=0.5, upper=1.5),
+    'hue': functools.partial(tf.image.stateless_random_hue, max_delta=0.2),
+    'contrast': functools.partial(tf.image.stateless_random_contrast, lower=0.5, upper=1.5),
+}
+
+
+def apply_with_random_selector(x: tf.Tensor, func: Callable, num_cases: int,
+                               seed: tf.Tensor | None = None) -> tf.Tensor:
+    """Returns `func(x, case)` for a random int `case` in [0, num_cases); only that case is computed."""
+    if num_cases == 1:
+        return func(x, 0)
+    (seed,) = images.split_seed(seed, 1)
+    case = tf.random.stateless_uniform([], seed, maxval=num_cases, dtype=tf.int32)
+    return tf.switch_case(case, [functools.partial(func, x, case) for case in range(num_cases)])
+
+
+def distort_color(image: tf.Tensor, color_ordering: int = 0, fast_mode: bool = True, scope: str | None = None,
+                  seed: tf.Tensor | None = None) -> tf.Tensor:
+    """Distorts the colours of an image.
+
+    Args:
+      image: [height, width, 1 or 3]; float in [0, 1], or uint8. On one channel, saturation and hue are left out.
+      color_ordering: which order of the distortions, 0 to 3.
+      fast_mode: brightness (by up to 32/255) and saturation (0.5 to 1.5) alone; else also hue (by up to 0.2) and
+        contrast (0.5 to 1.5).
+      scope: name scope.
+      seed: int32 [2], or None.
+
+    Returns:
+      float32, `image`'s shape, in [0, 1].
+
+    Raises:
+      ValueError: `color_ordering` is not in [0, 3], or `image` is no image.
+    """
+    if color_ordering not in range(4):
+        raise ValueError(f'color_ordering is {color_ordering!r}; it must be in [0, 3].')
+    image = tf.image.convert_image_dtype(images.check_image(image), tf.float32)
+    ordering = (_FAST_COLOR_ORDERINGS if fast_mode else _COLOR_ORDERINGS)[color_ordering]
+    if image.shape[-1] == 1:
+        ordering = [name for name in ordering if name not in ('saturation', 'hue')]
+    with tf.compat.v1.name_scope(scope, 'distort_color', [image]):
+        seeds = dict(zip(_DISTORTIONS, images.split_seed(seed, len(_DISTORTIONS)), strict=True))
+        for name in ordering:
+            image = _DISTORTIONS[name](image, seed=seeds[name])
+        return tf.clip_by_value(image, 0.0, 1.0)
+
+
+def distorted_bounding_box_crop(image: tf.Tensor, bbox: tf.Tensor, min_object_covered: float = 0.1,
+                                aspect_ratio_range: Sequence[float] = (0.75, 1.33),
+                                area_range: Sequence[float] = (0.05, 1.0), max_attempts: int = 100,
+                                scope: str | None = None, seed: tf.Tensor | None = None) -> tuple[tf.Tensor, tf.Tensor]:
+    """Crops a random window out of an image.
+
+    Args:
+      image: [height, width, 1 or 3].
+      bbox: float32 [1, number of boxes, 4], boxes (ymin, xmin, ymax, xmax) in [0, 1]; with none, the image is the box.
+      min_object_covered: the least share of some box that the window holds.
+      aspect_ratio_range: the window's width / height, from and to.
+      area_range: the window's share of the image's area, from and to.
+      max_attempts: after so many windows that do not fit, the whole image is taken.
+      scope: name scope.
+      seed: int32 [2], or None.
+
+    Returns:
+      The window, in `image`'s type, and its box, float32 [1, 1, 4].
+
+    Raises:
+      ValueError: `bbox` has another shape, or `image` is no image.
+    """
+    image, bbox = images.check_image(image), tf.convert_to_tensor(bbox, tf.float32)
+    if not bbox.shape.is_compatible_with([1, None, 4]):
+        raise ValueError(f'bbox has shape {bbox.shape}; it must be [1, number of boxes, 4].')
+    with tf.compat.v1.name_scope(scope, 'distorted_bounding_box_crop', [image, bbox]):
+        (seed,) = images.split_seed(seed, 1)
+        begin, size, window = tf.image.stateless_sample_distorted_bounding_box(
+            tf.shape(image), bbox, seed, min_object_covered=min_object_covered, aspect_ratio_range=aspect_ratio_range,
+            area_range=area_range, max_attempts=max_attempts, use_image_if_no_bounding_boxes=True)
+        crop = tf.slice(image, begin, size)
+        crop.set_shape([None, None, image.shape[-1]])
+        return crop, window
+
+
+def preprocess_for_train(image: tf.Tensor, height: int, width: int, bbox: tf.Tensor | None, fast_mode: bool = True,
+                         scope: str | None = None, add_image_summaries: bool = True, random_crop: bool = True,
+                         use_grayscale: bool = False, seed: tf.Tensor | None = None) -> tf.Tensor:
+    """Distorts an image for training: a random crop, resized, flipped half of the time, in distorted colours.
+
+    Args:
+      image: uint8, or float in [0, 1]; [any height, any width, 1 or 3].
+      height: of the output, in pixels.
+      width: of the output, in pixels.
+      bbox: boxes that the crop minds, as in `distorted_bounding_box_crop`, or None: the whole image.
+      fast_mode: bilinear resizing alone, not one of four methods, and the fast colour distortions.
+      scope: name scope.
+      add_image_summaries: in a TF1 graph, adds image summaries.
+      random_crop: whether to crop.
+      use_grayscale: the output has one channel.
+      seed: int32 [2], or None.
+
+    Returns:
+      float32 [height, width, channels], in [-1, 1].
+
+    Raises:
+      ValueError: an argument is not as above.
+    """
+    image = images.check_image(image)
+    images.check_positive(height=height, width=width)
+    if bbox is None:
+        bbox = tf.constant([[[0.0, 0.0, 1.0, 1.0]]])
+    add_image_summaries = add_image_summaries and images.writes_summaries()
+    with tf.compat.v1.name_scope(scope, 'distort_image', [image, bbox]):
+        crop_seed, resize_seed, flip_seed, ordering_seed, color_seed = images.split_seed(seed, 5)
+        if add_image_summaries:
+            _boxes_summary('image_with_bounding_boxes', image, bbox)
+        distorted = image
+        if random_crop:
+            distorted, window = distorted_bounding_box_crop(image, bbox, seed=crop_seed)
+            if add_image_summaries:
+                _boxes_summary('images_with_distorted_bounding_box', image, window)
+        # Converting after the crop gives the same pixels for less work.
+        distorted = apply_with_random_selector(
+            tf.image.convert_image_dtype(distorted, tf.float32),
+            lambda x, method: tf.compat.v1.image.resize(x, [height, width], method), 1 if fast_mode else 4, resize_seed)
+        if add_image_summaries:
+            images.summary('cropped_resized_image' if random_crop else 'resized_image', distorted)
+        distorted = tf.image.stateless_random_flip_left_right(distorted, flip_seed)
+        distorted = apply_with_random_selector(
+            distorted, lambda x, ordering: distort_color(x, ordering, fast_mode, seed=color_seed),
+            1 if fast_mode else 4, ordering_seed)
+        if use_grayscale:
+            distorted = images.to_grayscale(distorted)
+        if add_image_summaries:
+            images.summary('final_distorted_image', distorted)
+        distorted.set_shape([height, width, None])
+        return (distorted - 0.5) * 2.0
+
+
+def preprocess_for_eval(image: tf.Tensor, height: int | None, width: int | None, central_fraction: float | None = 0.875,
+                        scope: str | None = None, central_crop: bool = True, use_grayscale: bool = False) -> tf.Tensor:
+    """Prepares an image for evaluation: its central part, resized bilinearly on TF1's grid (no half-pixel centres).
+
+    Args:
+      image: uint8, or float in [0, 1]; [any height, any width, 1 or 3].
+      height: of the output, in pixels; None, with `width`, does not resize.
+      width: of the output, in pixels.
+      central_fraction: the share of each side that is kept; None or 0 keeps all.
+      scope: name scope.
+      central_crop: whether to crop.
+      use_grayscale: the output has one channel.
+
+    Returns:
+      float32 [height, width, channels], in [-1, 1].
+
+    Raises:
+      ValueError: an argument is not as above.
+    """
+    image = images.check_image(image)
+    resize = height is not None or width is not None
+    if resize:
+        images.check_positive(height=height, width=width)
+    with tf.compat.v1.name_scope(scope, 'eval_image', [image]):
+        if central_crop and central_fraction:
+            image = tf.image.central_crop(image, central_fraction)
+        image = tf.image.convert_image_dtype(image, tf.float32)
+        if use_grayscale:
+            image = images.to_grayscale(image)
+        if resize:
+            image = tf.compat.v1.image.resize(image, [height, width])
+        return (image - 0.5) * 2.0
+
+
+def preprocess_image(image: tf.Tensor, height: int, width: int, is_training: bool = False,
+                     bbox: tf.Tensor | None = None, fast_mode: bool = True, add_image_summaries: bool = True,
+                     crop_image: bool = True, use_grayscale: bool = False, seed: tf.Tensor | None = None) -> tf.Tensor:
+    """Calls `preprocess_for_train` if `is_training`, else `preprocess_for_eval`; arguments and result are theirs.
+
+    `crop_image` is the one's `random_crop` and the other's `central_crop`.
+    """
+    if is_training:
+        return preprocess_for_train(image, height, width, bbox, fast_mode, add_image_summaries=add_image_summaries,
+                                    random_crop=crop_image, use_grayscale=use_grayscale, seed=seed)
+    return preprocess_for_eval(image, height, width, central_crop=crop_image, use_grayscale=use_grayscale)
+
+
+def _boxes_summary(name, image, bbox):
+    image = tf.image.convert_image_dtype(image, tf.float32)
+    images.summary(name, tf.image.draw_bounding_boxes(image[tf.newaxis], bbox, colors=None)[0])
