@@ -1,0 +1,40 @@
+"""`python -m nets` lists the networks; `python -m nets inception_v1` says what each endpoint costs."""
+import argparse
+import os
+import sys
+
+from nets import registry
+
+
+def main(args: list[str] | None = None) -> None:
+    """Prints the list, or the summary of one network; an error is one sentence, exit code 1."""
+    parser = argparse.ArgumentParser('python -m nets', description='Lists the networks, or summarizes one.')
+    parser.add_argument('network', nargs='?', help='name of a network; none lists them all')
+    parser.add_argument('--image_size', type=int, help="height and width in pixels (the network's default)")
+    parser.add_argument('--num_classes', type=int, help='number of classes (that of the published weights)')
+    options = parser.parse_args(args)
+    try:
+        print(summary(options) if options.network else listing())
+    except ValueError as error:
+        sys.exit(str(error))
+
+
+def listing() -> str:
+    """Returns a line a network."""
+    lines = [f'{"network":24}{"size":>5}{"classes":>9}{"top-1":>7}{"top-5":>7}  paper']
+    for row in registry.NETWORKS.values():
+        top_1, top_5 = (f'{top}%' if top else '-' for top in (row.top_1, row.top_5))
+        lines.append(f'{row.name:24}{row.default_image_size:5}{row.num_classes:9}{top_1:>7}{top_5:>7}  {row.paper}')
+    return '\n'.join(lines)
+
+
+def summary(options: argparse.Namespace) -> str:
+    """Returns the table of one network; only this starts TensorFlow."""
+    registry.get(options.network)
+    os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '2')
+    from nets.summary import format_rows, summarize_network
+    return format_rows(summarize_network(options.network, options.image_size, options.num_classes))
+
+
+if __name__ == '__main__':
+    main()

@@ -1,0 +1,41 @@
+"""Networks by name, with TF-Slim's functions and maps; all is read from `nets.registry`."""
+import functools
+from collections.abc import Callable
+
+import tensorflow as tf
+import tf_slim as slim
+
+import tf_slim_compat  # noqa: F401
+from nets import registry
+
+networks_map = {name: network.build for name, network in registry.NETWORKS.items()}
+arg_scopes_map = {name: network.make_arg_scope for name, network in registry.NETWORKS.items()}
+
+
+def get_network_fn(name: str, num_classes: int | None, weight_decay: float = 0.0,
+                   is_training: bool | tf.Tensor = False) -> Callable:
+    """Returns a function that builds a network.
+
+    Args:
+      name: a name of `nets.registry.NETWORKS`.
+      num_classes: number of classes; 0 or None gives the features before the logits.
+      weight_decay: factor of the L2 loss of the weights.
+      is_training: whether to build for training (dropout; batch norm by the batch's own statistics).
+
+    Returns:
+      `network_fn(images, **kwargs) -> (logits, end_points)`, where images are [batch, height, width, channels] and
+      the keyword arguments are the network's own. `network_fn.default_image_size` is in pixels.
+
+    Raises:
+      ValueError: the name is unknown.
+    """
+    network = registry.get(name)
+    build, make_arg_scope = network.build, network.make_arg_scope
+
+    @functools.wraps(build)
+    def network_fn(images, **kwargs):
+        with slim.arg_scope(make_arg_scope(weight_decay=weight_decay)):
+            return build(images, num_classes=num_classes, is_training=is_training, **kwargs)
+
+    network_fn.default_image_size = network.default_image_size
+    return network_fn

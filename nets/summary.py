@@ -1,0 +1,101 @@
+"""What a network costs: parameters, multiply-adds and output shape of each endpoint. `python -m nets inception_v1`."""
+import math
+from collections.abc import Callable
+from typing import NamedTuple
+
+import tensorflow as tf
+
+from nets import nets_factory, registry
+from nets.table import Table, build
+
+# How many multiply-adds make one output value, by the shape of the op's second input.
+_COST = {
+    'Conv2D': lambda kernel: math.prod(kernel[:-1]),
+    'Conv3D': lambda kernel: math.prod(kernel[:-1]),
+    'DepthwiseConv2dNative': lambda kernel: math.prod(kernel[:2]),
+    'MatMul': lambda matrix: matrix[0],
+}
+
+
+class Row(NamedTuple):
+    """An endpoint, and what it adds to those before it.
+
+    Attributes:
+      endpoint: its name.
+      shape: its shape without the batch.
+      parameters: number of trainable parameters.
+      statistics: number of values that are kept but not trained (moving means and variances).
+      multiply_adds: multiplications with a following addition, for one image, in convolutions and matrix products;
+        biases, normalisation, activations and pooling are left out, as in the papers.
+    """
+
+    endpoint: str
+    shape: tuple[int, ...]
+    parameters: int
+    statistics: int
+    multiply_adds: int
+
+
+def summarize(network: Callable | Table, input_shape: tuple[int, ...]) -> list[Row]:
+    """Counts parameters and multiply-adds, endpoint by endpoint; nothing is computed, no variable is made.
+
+    Args:
+      network: a function `images -> (net, end_points)`, or a table of rows (see `nets.table`).
+      input_shape: shape of one image, [height, width, channels].
+
+    Returns:
+      A row for each endpoint, in the order of the network. What feeds several endpoints counts for the first.
+    """
+    rows, seen = [], set()
+    with tf.Graph().as_default():
+        images = tf.compat.v1.placeholder(tf.float32, [1, *input_shape])
+        _, end_points = network(images) if callable(network) else build(network, images)
+        variables = {v.op: v for v in tf.compat.v1.global_variables()}
+        trainable = {v.op for v in tf.compat.v1.trainable_variables()}
+        for name, tensor in end_points.items():
+            new, stack = [], [tensor.op]
+            while stack:
+                op = stack.pop()
+                if op not in seen:
+                    seen.add(op)
+                    new.append(op)
+                    stack.extend(x.op for x in op.inputs)
+            sizes = {op: variables[op].shape.num_elements() for op in new if op in variables}
+            parameters = sum(size for op, size in sizes.items() if op in trainable)
+            rows.append(Row(name, tuple(tensor.shape[1:]), parameters, sum(sizes.values()) - parameters,
+                            sum(_multiply_adds(op) for op in new)))
+    return rows
+
+
+def _multiply_adds(op: tf.Operation) -> int:
+    if op.type not in _COST:
+        return 0
+    return op.outputs[0].shape.num_elements() * _COST[op.type](op.inputs[1].shape.as_list())
+
+
+def format_rows(rows: list[Row]) -> str:
+    """Returns the rows as lines of text, with a line of totals."""
+    total = Row('total', (), *(sum(column) for column in list(zip(*rows, strict=True))[2:]))
+    lines = [('endpoint', 'output', 'parameters', 'statistics', 'multiply-adds')]
+    for row in [*rows, total]:
+        lines.append((row.endpoint, 'x'.join(map(str, row.shape)), *(f'{count:,}' for count in row[2:])))
+    first, *others = (max(map(len, column)) for column in zip(*lines, strict=True))
+    return '\n'.join(name.ljust(first) + ''.join(cell.rjust(width + 2) for cell, width in zip(cells, others, strict=True))
+                     for name, *cells in lines)
+
+
+def summarize_network(name: str, image_size: int | None = None, num_classes: int | None = None) -> list[Row]:
+    """Summarizes a network of the registry, as it is in evaluation.
+
+    Args:
+      name: a name of `nets.registry.NETWORKS`.
+      image_size: height and width in pixels; None is the network's default.
+      num_classes: None is that of its published weights.
+
+    Raises:
+      ValueError: the name is unknown, or the images are too small.
+    """
+    network = registry.get(name)
+    size = image_size or network.default_image_size
+    network_fn = nets_factory.get_network_fn(name, num_classes or network.num_classes)
+    return summarize(network_fn, (size, size, network.channels))
