@@ -1,0 +1,165 @@
+"""Any tree of class folders with images in it.
+
+Either split by folder, `DIR/{train,validation,test}/CLASS/...`, or `DIR/CLASS/...`, of which a fraction of each class
+is held out as the split `validation`. Images (jpg, jpeg, png, bmp, gif) may lie in folders below their class; hidden
+files and folders are passed over. The classes are the sorted names of the folders, unless DIR has a `labels.txt`.
+"""
+import hashlib
+import os
+from collections.abc import Sequence
+
+import tensorflow as tf
+
+from datasets import dataset_utils
+from datasets.provider import DatasetError, IndexedDataset, listing, unknown
+
+EXTENSIONS = ('.jpg', '.jpeg', '.png', '.bmp', '.gif')
+SPLITS = ('train', 'validation', 'test')
+VALIDATION_FRACTION = 0.1
+
+
+class ImageFolder(IndexedDataset):
+    """A split of a tree of class folders."""
+
+    def __init__(self, row, split_name, dataset_dir, file_pattern=None, reader=None,
+                 validation_fraction: float | None = None):
+        """Finds the images; see `registry.DatasetRow.get_split`.
+
+        Args:
+          row: the registry's row.
+          split_name: one of SPLITS that is a folder of `dataset_dir`, or else train or validation.
+          dataset_dir: the root of the tree.
+          file_pattern: must be None.
+          reader: must be None.
+          validation_fraction: of each class, the part that is held out, 0.1 if None; only for a tree that is not split
+            by folder. The images whose names have the lowest hashes are held out, so that the same ones are next time,
+            and hardly any changes sides when images are added.
+
+        Raises:
+          DatasetError: if the tree is not as described above, or the argument does not fit it.
+        """
+        if file_pattern or reader:
+            raise DatasetError('image_folder takes every image in the tree: it has no file_pattern and no reader.')
+        if not dataset_dir:
+            raise DatasetError('image_folder needs dataset_dir, a folder with a folder of images for each class.')
+        if not os.path.isdir(dataset_dir):
+            raise DatasetError(f'there is no folder {dataset_dir}, where the class folders of image_folder should be.')
+        by_folder = [split for split in SPLITS if is_split(os.path.join(dataset_dir, split))]
+        splits = by_folder or ['train', 'validation']
+        if split_name not in splits:
+            raise unknown(f'split of {dataset_dir}', split_name, splits)
+        if by_folder and validation_fraction is not None:
+            raise DatasetError(f'{dataset_dir} is split by its folders {", ".join(by_folder)}, so there is no '
+                               f'validation_fraction to choose.')
+        fraction = VALIDATION_FRACTION if validation_fraction is None else validation_fraction
+        if not 0 <= fraction < 1:
+            raise DatasetError(f'validation_fraction must be at least 0 and below 1, not {fraction}.')
+
+        trees = {split: classes_below(os.path.join(dataset_dir, split)) for split in by_folder}
+        tree = trees[split_name] if by_folder else classes_below(dataset_dir)
+        names = class_names(dataset_dir, list(trees.values()) or [tree])
+        self.files, labels = [], []
+        for label, name in names.items():
+            files = tree.get(name, [])
+            if not by_folder:
+                files = held_out(files, dataset_dir, fraction, split_name == 'validation')
+            self.files += files
+            labels += [label] * len(files)
+        if not labels:
+            raise DatasetError(f'the split {split_name} of {dataset_dir} has no images'
+                               f'{"" if by_folder else f" with validation_fraction={fraction}"}.')
+        self._paths = [os.fsencode(file) for file in self.files]  # TensorFlow's names are bytes, of any encoding.
+        super().__init__(name=row.name, split_name=split_name, labels=labels, num_classes=max(names) + 1,
+                         channels=row.channels, labels_to_names=names, items_to_descriptions=row.items_to_descriptions)
+
+    def _load(self, index):
+        file = tf.gather(self._paths, index)
+        return {'image': tf.io.read_file(file), 'label': tf.gather(tf.constant(self.labels, tf.int64), index),
+                'source': file}
+
+    def _examples(self):
+        for file, label in zip(self.files, self.labels, strict=True):
+            try:
+                with open(file, 'rb') as image:
+                    encoded = image.read()
+            except OSError as error:
+                raise DatasetError(f'{file} cannot be read: {error.strerror}.') from None
+            yield file, encoded, label
+
+
+def visible(folder: str) -> list[os.DirEntry]:
+    """What a folder holds, sorted, without hidden files."""
+    try:
+        return sorted((e for e in os.scandir(folder) if not e.name.startswith('.')), key=lambda entry: entry.name)
+    except OSError as error:
+        raise DatasetError(f'the folder {folder} cannot be read: {error.strerror}.') from None
+
+
+def is_image(name: str) -> bool:
+    """Whether a file's name is that of an image."""
+    return name.lower().endswith(EXTENSIONS)
+
+
+def is_split(folder: str) -> bool:
+    """Whether the folder is there, with class folders in it and no images beside them."""
+    if not os.path.isdir(folder):
+        return False
+    entries = visible(folder)
+    return any(entry.is_dir() for entry in entries) and not any(is_image(entry.name) for entry in entries)
+
+
+def images_below(folder: str) -> list[str]:
+    """The paths of the images in a folder and in the folders in it, in sorted order."""
+    images = []
+    for entry in visible(folder):
+        if entry.is_dir():
+            images += images_below(entry.path)
+        elif is_image(entry.name):
+            images.append(entry.path)
+    return images
+
+
+def classes_below(root: str) -> dict[str, list[str]]:
+    """From the name of each folder in `root` to its images."""
+    return {entry.name: images_below(entry.path) for entry in visible(root) if entry.is_dir()}
+
+
+def class_names(dataset_dir: str, trees: Sequence[dict[str, list[str]]]) -> dict[int, str]:
+    """From label to class name: as labels.txt has them, else the sorted names of the folders in any of the trees.
+
+    Raises:
+      DatasetError: if the folders are no classes, or not those of labels.txt.
+    """
+    folders = sorted(set().union(*trees))
+    if not folders:
+        there = [entry.name for entry in visible(dataset_dir)]
+        raise DatasetError(f'{dataset_dir} has no class folders: the images should lie in {dataset_dir}/CLASS/, or in '
+                           f'{dataset_dir}/train/CLASS/ and {dataset_dir}/validation/CLASS/; {listing(there)}.')
+    for folder in folders:
+        if not any(tree.get(folder) for tree in trees):
+            raise DatasetError(f'the class folder {folder} in {dataset_dir} has no images ({", ".join(EXTENSIONS)}); '
+                               f'if it is no class, move it elsewhere or let its name begin with a dot.')
+    if dataset_utils.has_labels(dataset_dir):
+        names = dataset_utils.read_label_file(dataset_dir)
+        path = os.path.join(dataset_dir, dataset_utils.LABELS_FILENAME)
+        if len(set(names.values())) < len(names):
+            raise DatasetError(f'{path} gives two labels to one class name.')
+        for folder in folders:
+            if folder not in names.values():
+                raise unknown(f'class in {path}: the folder', folder, names.values())
+        return dict(sorted(names.items()))
+    if len(folders) == 1:
+        raise DatasetError(f'{dataset_dir} has one class folder only, {folders[0]}, and a classifier needs two; if the '
+                           f'classes are the folders in it, dataset_dir should be {dataset_dir}/{folders[0]}.')
+    return dict(enumerate(folders))
+
+
+def held_out(files: list[str], root: str, fraction: float, wanted: bool) -> list[str]:
+    """The files of a class that are held out, or, if not `wanted`, the others; both have one if there are two."""
+    count = min(max(round(len(files) * fraction), 1 if fraction else 0), len(files) - 1)
+
+    def rank(file):
+        return hashlib.sha1(os.fsencode(os.path.relpath(file, root))).digest()
+
+    chosen = set(sorted(files, key=rank)[:count])
+    return [file for file in files if (file in chosen) == wanted]

@@ -1,0 +1,5 @@
+"""TF-Slim's module of this name; the dataset is a row of the registry."""
+from datasets.registry import DATASETS
+
+SPLITS_TO_SIZES = DATASETS['imagenet'].splits
+get_split = DATASETS['imagenet'].get_split

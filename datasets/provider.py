@@ -1,0 +1,209 @@
+"""What every dataset is: `slim.dataset.Dataset` for TF-Slim's graph-mode readers, and an ordered `tf.data.Dataset`."""
+import difflib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+import tensorflow as tf
+import tf_slim as slim
+
+import tf_slim_compat  # noqa: F401
+
+ENDLESS = 2**62
+
+
+class DatasetError(ValueError):
+    """Something is wrong with a dataset; the message is one sentence that says what, where, and what would be right."""
+
+
+def unknown(kind: str, name: object, valid: Iterable[str]) -> DatasetError:
+    """The error for a name that is none of the valid ones: it lists them, the nearest first of all."""
+    valid = list(valid)
+    near = difflib.get_close_matches(str(name), valid, n=1)
+    return DatasetError(f'unknown {kind} {name!r}{f" (did you mean {near[0]!r}?)" if near else ""}; '
+                        f'there is {", ".join(valid)}.')
+
+
+def listing(names: list[str]) -> str:
+    """What a folder holds, in words and in short."""
+    if not names:
+        return 'the folder is empty'
+    return f'there is {", ".join(names[:5])}{f" and {len(names) - 5} more" if len(names) > 5 else ""}'
+
+
+def decode_image(encoded: tf.Tensor, channels: int = 3) -> tf.Tensor:
+    """Decodes an image as `slim.tfexample_decoder.Image` does.
+
+    Args:
+      encoded: scalar string, the bytes of a JPEG, PNG, BMP or GIF file (of an animation the first frame is taken).
+      channels: 3 for RGB (grey and CMYK are converted) or 1 for grey (JPEG and PNG only).
+
+    Returns:
+      uint8 `[height, width, channels]`.
+
+    Raises:
+      tf.errors.InvalidArgumentError: where the image is run, if the bytes are no such image or cut short.
+    """
+    image = tf.io.decode_image(encoded, channels=channels, expand_animations=False)
+    image.set_shape([None, None, channels])
+    return image
+
+
+class Dataset(slim.dataset.Dataset):
+    """One split of a dataset.
+
+    TF-Slim's fields (`data_sources`, `reader`, `decoder`, `num_samples`, `items_to_descriptions`, `num_classes`,
+    `labels_to_names`) serve `slim.dataset_data_provider.DatasetDataProvider` in a TF1 graph. Everything else uses
+    `as_tf_data`. Ours besides: `name`, `split_name`, and `channels` of the decoded images.
+
+    A kind of dataset defines `_epoch` (the order of one epoch), `_load` (one element) and `_examples` (the same in
+    plain Python, to find what is wrong with it).
+    """
+
+    def __init__(self, *, name: str, split_name: str, num_samples: int, num_classes: int, channels: int,
+                 labels_to_names: Mapping[int, str] | None, data_sources: Sequence[str], reader, decoder,
+                 items_to_descriptions: Mapping[str, str]):
+        """Takes the fields by their names."""
+        super().__init__(data_sources, reader, decoder, num_samples, items_to_descriptions, name=name,
+                         split_name=split_name, num_classes=num_classes, channels=channels,
+                         labels_to_names=labels_to_names)
+
+    def __str__(self):
+        """Its name, split and size, for messages."""
+        return f'{self.name} {self.split_name} ({self.num_samples} images, {self.num_classes} classes)'
+
+    def as_tf_data(self, shuffle: bool = False, seed: int = 0, start: int = 0, repeat: bool = False,
+                   num_shards: int = 1, shard_index: int = 0) -> tf.data.Dataset:
+        """The examples in an order that is a function of (seed, position) alone.
+
+        Each epoch holds every image exactly once; with `shuffle` each has an order of its own. What stands at a
+        position does not depend on `start`, on threads, or on TensorFlow's global seed, so that reading from
+        `start=n` continues exactly where a reader stopped after n elements.
+
+        Args:
+          shuffle: whether to shuffle; otherwise the order is that of the files.
+          seed: any integer.
+          start: the position (number of examples, counted over all shards and epochs) to begin at.
+          repeat: whether to go on for ever; otherwise the data ends with the first epoch.
+          num_shards: the number of readers that share the data.
+          shard_index: which of them this one is: it gets the positions start + shard_index + k * num_shards.
+
+        Returns:
+          A `tf.data.Dataset` of dictionaries: `image`, scalar string, the encoded file; `label`, scalar int64;
+          `source`, scalar string, where the example comes from, for messages.
+
+        Raises:
+          DatasetError: if `start` is negative or `shard_index` is not one of the shards.
+        """
+        if start < 0 or not 0 <= shard_index < num_shards:
+            raise DatasetError(f'start must be 0 or more and shard_index from 0 to num_shards - 1, '
+                               f'not start={start}, shard_index={shard_index}, num_shards={num_shards}.')
+        first, offset = divmod(start, self.num_samples)
+
+        def epoch(number):
+            # Below zero, so that no order shares its random bits with the seed of an example's preprocessing.
+            order = self._epoch(tf.stack([tf.constant(seed, tf.int64), -1 - number]) if shuffle else None)
+            return order.skip(tf.where(number == first, tf.constant(offset, tf.int64), 0))
+
+        examples = tf.data.Dataset.range(first, ENDLESS if repeat else 1).flat_map(epoch)
+        if num_shards > 1:
+            examples = examples.shard(num_shards, shard_index)
+        return examples.map(self._load, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
+
+    def find_fault(self, labels_offset: int = 0, *, shuffle: bool = False, seed: int = 0, start: int = 0,
+                   count: int | None = None) -> str | None:
+        """Looks for an example that cannot be used: unreadable, undecodable, or with a label out of range.
+
+        Args:
+          labels_offset: what is subtracted from the labels.
+          shuffle: with `seed`, the order to look in if `count` is given.
+          seed: see `as_tf_data`.
+          start: the position to look from if `count` is given.
+          count: the number of examples to look at; None for all of them, in the order of the files.
+
+        Returns:
+          One sentence on the first such example, or None.
+        """
+        if count is None:
+            examples = self._examples()
+        else:
+            order = self.as_tf_data(shuffle, seed, start, repeat=True).take(count).as_numpy_iterator()
+            examples = ((e['source'].decode(errors='replace'), e['image'], int(e['label'])) for e in order)
+        try:
+            for source, encoded, label in examples:
+                if not labels_offset <= label < self.num_classes:
+                    return (f'{source} has the label {label}, but with labels_offset={labels_offset} the labels of '
+                            f'{self.name} must be from {labels_offset} to {self.num_classes - 1}.')
+                try:
+                    decode_image(encoded, self.channels)
+                except tf.errors.InvalidArgumentError as error:
+                    return f'{source} cannot be decoded, it is cut short or not an image: {reason(error)}'
+        except DatasetError as error:
+            return str(error)
+        except tf.errors.OpError:  # The stream itself broke, and does not say where: the files will.
+            return self.find_fault(labels_offset)
+        return None
+
+    def _epoch(self, key: tf.Tensor | None) -> tf.data.Dataset:
+        """The examples of one epoch, not yet loaded: in file order, or as `key`, int64 [2], shuffles them."""
+        raise NotImplementedError
+
+    def _load(self, *example: tf.Tensor) -> dict[str, tf.Tensor]:
+        """The element of `as_tf_data` for an element of `_epoch`."""
+        raise NotImplementedError
+
+    def _examples(self) -> Iterator[tuple[str, bytes, int]]:
+        """(source, encoded, label) of every example; raises DatasetError at one that cannot be read."""
+        raise NotImplementedError
+
+
+def reason(error: tf.errors.OpError) -> str:
+    """The part of a TensorFlow error's message that says what happened."""
+    return error.message.split('}} ')[-1].split(' [Op:')[0].splitlines()[0]
+
+
+class IndexReader:
+    """For a dataset whose data sources are the numbers of its examples: reads the number itself.
+
+    It stands in for `tf.compat.v1.TFRecordReader` in `DatasetDataProvider`.
+    """
+
+    def read(self, queue) -> tuple[tf.Tensor, tf.Tensor]:
+        """The next number in the queue, as the key and as the value."""
+        number = queue.dequeue()
+        return number, number
+
+
+class IndexDecoder(slim.data_decoder.DataDecoder):
+    """Decodes the number of an example of `dataset` into its image and label."""
+
+    def __init__(self, load, channels: int):
+        """Takes `load`, from the example's number to its element, and the channels of the image."""
+        self._load, self._channels = load, channels
+
+    def list_items(self) -> list[str]:
+        """The items it decodes."""
+        return ['image', 'label']
+
+    def decode(self, data: tf.Tensor, items: Sequence[str] | None = None) -> list[tf.Tensor]:
+        """The tensors of the items, for a scalar string that holds the example's number."""
+        element = self._load(tf.strings.to_number(data, tf.int64))
+        element['image'] = decode_image(element['image'], self._channels)
+        return [element[item] for item in items or self.list_items()]
+
+
+class IndexedDataset(Dataset):
+    """A dataset that knows its examples by number: `_load(index)` fetches one."""
+
+    def __init__(self, *, labels: Sequence[int], **fields):
+        """Takes the label of each example, and the fields of `Dataset` that do not follow from it."""
+        self.labels = list(labels)
+        super().__init__(num_samples=len(self.labels), data_sources=[str(i) for i in range(len(self.labels))],
+                         reader=IndexReader, decoder=IndexDecoder(self._load, fields['channels']), **fields)
+
+    def _epoch(self, key):
+        order = tf.range(self.num_samples, dtype=tf.int64)
+        return tf.data.Dataset.from_tensor_slices(order if key is None else shuffled(order, key))
+
+
+def shuffled(values: tf.Tensor, key: tf.Tensor) -> tf.Tensor:
+    """The values in the order that `key`, int64 [2], gives them."""
+    return tf.random.experimental.stateless_shuffle(values, key)
