@@ -1,0 +1,129 @@
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from preprocessing import (
+    cifarnet_preprocessing,
+    inception_preprocessing,
+    lenet_preprocessing,
+    preprocessing_factory,
+    vgg_preprocessing,
+)
+
+IMAGE = np.random.RandomState(0).randint(0, 256, (30, 40, 3)).astype('uint8')
+PREPROCESSINGS = ['inception', 'vgg', 'cifarnet', 'lenet']
+
+# TF-Slim's networks, and whose preprocessing they were trained with.
+NAMES = {
+    inception_preprocessing: """
+        inception inception_v1 inception_v2 inception_v3 inception_v4 inception_resnet_v2 i3d s3dg mobilenet_v1
+        mobilenet_v1_075 mobilenet_v1_050 mobilenet_v1_025 mobilenet_v2 mobilenet_v2_140 mobilenet_v2_035
+        mobilenet_v3_small mobilenet_v3_large mobilenet_v3_small_minimalistic mobilenet_v3_large_minimalistic
+        mobilenet_edgetpu mobilenet_edgetpu_075 nasnet_mobile nasnet_large pnasnet_mobile pnasnet_large""",
+    vgg_preprocessing: """
+        vgg vgg_a vgg_16 vgg_19 alexnet_v2 overfeat resnet_v1_50 resnet_v1_101 resnet_v1_152 resnet_v1_200 resnet_v2_50
+        resnet_v2_101 resnet_v2_152 resnet_v2_200""",
+    cifarnet_preprocessing: 'cifarnet nasnet_cifar',
+    lenet_preprocessing: 'lenet',
+}
+
+
+def test_every_network_has_its_preprocessing():
+    names = {name: module for module, names in NAMES.items() for name in names.split()}
+    expected = {module: module.preprocess_image(IMAGE, 24, 20, False).numpy() for module in NAMES}
+    for name, module in names.items():
+        output = preprocessing_factory.get_preprocessing(name)(IMAGE, 24, 20)
+        np.testing.assert_array_equal(output, expected[module], name)
+    with pytest.raises(ValueError) as error:
+        preprocessing_factory.get_preprocessing('')
+    assert set(str(error.value).split('Valid names: ')[1].rstrip('.').split(', ')) == set(names)
+
+
+def images(channels, dtype):
+    image = IMAGE[..., :channels]
+    return image if dtype == 'uint8' else image.astype(dtype) / 255
+
+
+@pytest.mark.parametrize('name', PREPROCESSINGS)
+@pytest.mark.parametrize('is_training', [False, True])
+@pytest.mark.parametrize('channels, dtype, use_grayscale', [
+    (3, 'uint8', False), (3, 'float32', True), (1, 'uint8', True), (1, 'float32', False)])
+def test_alike_eagerly_in_functions_in_graphs_and_in_maps(name, is_training, channels, dtype, use_grayscale):
+    image, seed, size = images(channels, dtype), [5, 6], (24, 35)
+    fn = preprocessing_factory.get_preprocessing(name, is_training, use_grayscale)
+    expected = fn(image, *size, seed=seed)
+    shape = (*size, 1 if use_grayscale else channels)
+    assert expected.shape == shape and expected.dtype == tf.float32
+
+    spec = tf.TensorSpec([None, None, channels], dtype), tf.TensorSpec(2, tf.int32)
+    dataset = tf.data.Dataset.from_generator(lambda: [(image, seed)], output_signature=spec)
+    dataset = dataset.map(lambda image, seed: fn(image, *size, seed=seed), num_parallel_calls=2)
+    assert dataset.element_spec.shape == shape
+    np.testing.assert_allclose(next(iter(dataset)), expected, atol=1e-3)
+
+    with tf.Graph().as_default(), tf.compat.v1.Session() as session:
+        placeholder = tf.compat.v1.placeholder(dtype, [None, None, channels])
+        output = fn(placeholder, *size, seed=seed)
+        assert output.shape == shape
+        np.testing.assert_allclose(session.run(output, {placeholder: image}), expected, atol=1e-3)
+
+
+@pytest.mark.parametrize('name, kwargs', [
+    ('inception', {}), ('inception', {'fast_mode': False}), ('vgg', {}), ('cifarnet', {})])
+def test_training_is_a_function_of_the_seed_and_fresh_without_one(name, kwargs):
+    fn = preprocessing_factory.get_preprocessing(name, is_training=True)
+
+    @tf.function
+    def function(image, seed=None):
+        return fn(image, 16, 16, seed=seed, **kwargs)
+
+    def differ(*outputs):
+        outputs = [np.asarray(output).tobytes() for output in outputs]
+        return len(set(outputs)) == len(outputs)
+
+    seeds = [tf.constant(seed) for seed in ([0, 0], [0, 1], [1, 0], [-2 ** 31, 2 ** 31 - 1])]
+    assert differ(*(function(IMAGE, seed) for seed in seeds))
+    assert not differ(*(function(IMAGE, seeds[1]) for _ in range(2)))
+    assert differ(*(function(IMAGE) for _ in range(3)))
+    assert differ(*(fn(IMAGE, 16, 16, **kwargs) for _ in range(3)))
+    assert differ(*tf.data.Dataset.from_tensors(IMAGE).repeat(3).map(lambda x: fn(x, 16, 16, **kwargs)))
+    with tf.Graph().as_default(), tf.compat.v1.Session() as session:
+        output = fn(IMAGE, 16, 16, **kwargs)
+        assert differ(*(session.run(output) for _ in range(3)))
+
+
+@pytest.mark.parametrize('name, message', [
+    ('incepton_v1', "no preprocessing 'incepton_v1'; did you mean 'inception_v1'"),
+    ('resnet_v1_51', "did you mean 'resnet_v1_5"),
+    ('zzz', r"no preprocessing 'zzz'\. Valid names: alexnet_v2, "),
+    (None, 'no preprocessing None'),
+])
+def test_unknown_name(name, message):
+    with pytest.raises(ValueError, match=message):
+        preprocessing_factory.get_preprocessing(name)
+
+
+@pytest.mark.parametrize('name', PREPROCESSINGS)
+@pytest.mark.parametrize('is_training', [False, True])
+@pytest.mark.parametrize('image, size, kwargs, message', [
+    (IMAGE[..., 0], (9, 9), {}, r'image has shape \(30, 40\); .* one image, \[height, width, 1 or 3\]'),
+    (IMAGE[None], (9, 9), {}, r'image has shape \(1, 30, 40, 3\)'),
+    (np.zeros((5, 5, 4), 'uint8'), (9, 9), {}, r'image has shape \(5, 5, 4\)'),
+    (IMAGE.astype('int64'), (9, 9), {}, 'image has type int64; .* uint8 or float'),
+    (b'\xff\xd8', (9, 9), {}, 'image has type string; .* a decoded image'),
+    (IMAGE, (0, 9), {}, 'height is 0; it must be a positive integer'),
+    (IMAGE, (9, -3), {}, 'width is -3; it must be'),
+    (IMAGE, (9, 2.5), {}, r'width is 2\.5; it must be'),
+    (IMAGE, (9, 9), {'sed': [1, 2]}, "takes no 'sed'; did you mean 'seed'.* Valid keywords: .*seed"),
+    (IMAGE, (9, 9), {'is_training': True}, "takes no 'is_training'"),
+])
+def test_bad_input(name, is_training, image, size, kwargs, message):
+    with pytest.raises(ValueError, match=message):
+        preprocessing_factory.get_preprocessing(name, is_training)(image, *size, **kwargs)
+
+
+def test_unknown_channels_in_a_graph():
+    fn = preprocessing_factory.get_preprocessing('inception')
+    for shape in [None, None, None], None:
+        with pytest.raises(ValueError, match='image.set_shape'):
+            tf.function(lambda x: fn(x, 9, 9), input_signature=[tf.TensorSpec(shape, tf.uint8)]).get_concrete_function()
