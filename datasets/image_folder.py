@@ -146,7 +146,8 @@ def class_names(dataset_dir: str, trees: Sequence[dict[str, list[str]]]) -> dict
             raise DatasetError(f'{path} gives two labels to one class name.')
         for folder in folders:
             if folder not in names.values():
-                raise unknown(f'class in {path}: the folder', folder, names.values())
+                raise DatasetError(f'{path} does not name the class folder {folder}; it names '
+                                   f'{", ".join(names.values())}.')
         return dict(sorted(names.items()))
     if len(folders) == 1:
         raise DatasetError(f'{dataset_dir} has one class folder only, {folders[0]}, and a classifier needs two; if the '
