@@ -2,7 +2,7 @@
 from typing import Any
 
 
-def create_model(name: str, num_classes: int, **kwargs: Any):
+def create_model(name: str, num_classes: int | None = None, **kwargs: Any):
     """Makes a `nets.model.Model`: a network that holds its own variables, eagerly and in `tf.function`.
 
     Args:

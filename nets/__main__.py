@@ -1,7 +1,9 @@
 """`python -m nets` lists the networks; `python -m nets inception_v1` says what each endpoint costs."""
 import argparse
+import contextlib
 import os
 import sys
+from collections.abc import Iterator
 
 from nets import registry
 
@@ -31,9 +33,22 @@ def listing() -> str:
 def summary(options: argparse.Namespace) -> str:
     """Returns the table of one network; only this starts TensorFlow."""
     registry.get(options.network)
-    os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '2')
-    from nets.summary import format_rows, summarize_network
+    with _hidden_stderr():
+        from nets.summary import format_rows, summarize_network
     return format_rows(summarize_network(options.network, options.image_size, options.num_classes))
+
+
+@contextlib.contextmanager
+def _hidden_stderr() -> Iterator[None]:
+    # TensorFlow writes its start-up messages to file descriptor 2 before any logger can be told to hold them.
+    kept = os.dup(2)
+    try:
+        with open(os.devnull, 'w') as hidden:
+            os.dup2(hidden.fileno(), 2)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
 
 
 if __name__ == '__main__':

@@ -37,5 +37,6 @@ def get_network_fn(name: str, num_classes: int | None, weight_decay: float = 0.0
         with slim.arg_scope(make_arg_scope(weight_decay=weight_decay)):
             return build(images, num_classes=num_classes, is_training=is_training, **kwargs)
 
+    del network_fn.__wrapped__      # or tf.function would take the builder's signature for this one's
     network_fn.default_image_size = network.default_image_size
     return network_fn

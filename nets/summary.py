@@ -8,14 +8,6 @@ import tensorflow as tf
 from nets import nets_factory, registry
 from nets.table import Table, build
 
-# How many multiply-adds make one output value, by the shape of the op's second input.
-_COST = {
-    'Conv2D': lambda kernel: math.prod(kernel[:-1]),
-    'Conv3D': lambda kernel: math.prod(kernel[:-1]),
-    'DepthwiseConv2dNative': lambda kernel: math.prod(kernel[:2]),
-    'MatMul': lambda matrix: matrix[0],
-}
-
 
 class Row(NamedTuple):
     """An endpoint, and what it adds to those before it.
@@ -68,9 +60,15 @@ def summarize(network: Callable | Table, input_shape: tuple[int, ...]) -> list[R
 
 
 def _multiply_adds(op: tf.Operation) -> int:
-    if op.type not in _COST:
+    if op.type in ('Conv2D', 'Conv3D'):
+        for_each_value = math.prod(op.inputs[1].shape[:-1])
+    elif op.type == 'DepthwiseConv2dNative':
+        for_each_value = math.prod(op.inputs[1].shape[:2])
+    elif op.type == 'MatMul':       # whichever side is transposed
+        for_each_value = op.inputs[0].shape.num_elements() // op.outputs[0].shape[0]
+    else:
         return 0
-    return op.outputs[0].shape.num_elements() * _COST[op.type](op.inputs[1].shape.as_list())
+    return op.outputs[0].shape.num_elements() * for_each_value
 
 
 def format_rows(rows: list[Row]) -> str:
@@ -80,7 +78,7 @@ def format_rows(rows: list[Row]) -> str:
     for row in [*rows, total]:
         lines.append((row.endpoint, 'x'.join(map(str, row.shape)), *(f'{count:,}' for count in row[2:])))
     first, *others = (max(map(len, column)) for column in zip(*lines, strict=True))
-    return '\n'.join(name.ljust(first) + ''.join(cell.rjust(width + 2) for cell, width in zip(cells, others, strict=True))
+    return '\n'.join(name.ljust(first) + ''.join(cell.rjust(size + 2) for cell, size in zip(cells, others, strict=True))
                      for name, *cells in lines)
 
 

@@ -1,0 +1,101 @@
+"""Counts against the paper's Table 1 (arXiv:1409.4842) and sums that can be done by hand."""
+import functools
+import subprocess
+import sys
+
+import pytest
+import tensorflow as tf
+
+from nets.inception_v1 import inception_v1
+from nets.summary import format_rows, summarize
+from nets.table import build, conv, max_pool
+
+# Endpoint: parameters (in 1024) and operations (in millions) as the paper prints them. The paper's figures for the
+# 7x7 stem are not those of a 7x7 (2.7K, 34M), and some parameters are not those of the widths that it prints.
+PAPER = {
+    'Conv2d_2c_3x3': (112, 360), 'Mixed_3b': (159, 128), 'Mixed_3c': (380, 304), 'Mixed_4b': (364, 73),
+    'Mixed_4c': (437, 88), 'Mixed_4d': (463, 100), 'Mixed_4e': (580, 119), 'Mixed_4f': (840, 170),
+    'Mixed_5b': (1072, 54), 'Mixed_5c': (1388, 71), 'Logits': (1000, 1),
+}
+
+
+def test_table_1_of_the_paper():
+    rows = {row.endpoint: row for row in summarize(functools.partial(inception_v1, true_5x5=True), (224, 224, 3))}
+    reduce = rows['Conv2d_2b_1x1']      # the paper's second row is both layers
+    rows['Conv2d_2c_3x3'] = rows['Conv2d_2c_3x3']._replace(
+        parameters=rows['Conv2d_2c_3x3'].parameters + reduce.parameters,
+        multiply_adds=rows['Conv2d_2c_3x3'].multiply_adds + reduce.multiply_adds)
+    for name, (parameters, operations) in PAPER.items():
+        assert rows[name].parameters / 1024 == pytest.approx(parameters, rel=0.08), name
+        if name != 'Mixed_5b':          # 54 is not the count of the widths in that row: 51.1
+            assert abs(rows[name].multiply_adds / 1e6 - operations) < 1, name
+    for name in ('Conv2d_2c_3x3', 'Mixed_3b', 'Mixed_3c', 'Mixed_4b', 'Mixed_4c', 'Mixed_4f', 'Logits'):
+        assert rows[name].parameters / 1024 == pytest.approx(PAPER[name][0], rel=0.015), name
+    assert rows['Mixed_5b'].multiply_adds == 1_042_432 * 49
+
+
+def test_the_textbook_sum():
+    naive, = summarize([('5x5', ([conv(32, 5)],))], (28, 28, 192))
+    reduced, = summarize([('5x5', ([conv(16, 1), conv(32, 5)],))], (28, 28, 192))
+    assert naive.multiply_adds == 120_422_400
+    assert reduced.multiply_adds == 12_443_648
+    assert (naive.shape, reduced.shape) == ((28, 28, 32), (28, 28, 32))
+    assert naive.parameters == 192 * 32 * 25 + 32       # weights and biases
+    assert reduced.parameters == 192 * 16 + 16 + 16 * 32 * 25 + 32
+
+
+def test_the_naive_module_beside_the_reduced_one():
+    naive = [('naive', ([conv(64, 1)], [conv(128, 3)], [conv(32, 5)], [max_pool(3)]))]
+    reduced = [('reduced', ([conv(64, 1)], [conv(96, 1), conv(128, 3)], [conv(16, 1), conv(32, 5)],
+                            [max_pool(3), conv(32, 1)]))]
+    naive, reduced = (summarize(table, (28, 28, 192))[0] for table in (naive, reduced))
+    assert naive.shape == (28, 28, 64 + 128 + 32 + 192)
+    assert reduced.shape == (28, 28, 256)
+    assert naive.multiply_adds == 784 * 192 * (64 + 128 * 9 + 32 * 25)
+    assert reduced.multiply_adds == 784 * 163_328       # the paper's 3a: 128M
+
+
+def test_shared_work_counts_for_the_first():
+    def network(images):
+        _, end_points = build([('A', conv(4, 1)), ('B', conv(2, 3)), ('C', max_pool(2, 2))], images)
+        return None, {name: end_points[name] for name in 'BAC'}
+
+    rows = summarize(network, (8, 8, 3))
+    assert [(row.endpoint, row.parameters, row.multiply_adds) for row in rows] == [
+        ('B', 3 * 4 + 4 + 4 * 2 * 9 + 2, 64 * 3 * 4 + 64 * 4 * 2 * 9), ('A', 0, 0), ('C', 0, 0)]
+
+
+def test_every_counted_kind():
+    def network(images):
+        depthwise = tf.nn.depthwise_conv2d(images, tf.ones([3, 3, 3, 2]), [1, 2, 2, 1], 'SAME')
+        grouped = tf.nn.conv2d(depthwise, tf.ones([1, 1, 3, 8]), 1, 'SAME')
+        volume = tf.nn.conv3d(images[:, None], tf.ones([1, 3, 3, 3, 5]), [1] * 5, 'SAME')
+        product = tf.matmul(tf.reshape(images, [1, -1]), tf.ones([7, 192]), transpose_b=True)
+        return None, dict(depthwise=depthwise, grouped=grouped, volume=volume, product=product)
+
+    assert [row.multiply_adds for row in summarize(network, (8, 8, 3))] == [
+        4 * 4 * 6 * 9, 4 * 4 * 8 * 3, 8 * 8 * 5 * 27, 192 * 7]
+
+
+def test_format():
+    lines = format_rows(summarize([('A', conv(4, 1)), ('B', max_pool(2, 2))], (8, 8, 3))).splitlines()
+    assert [line.split() for line in lines[1:]] == [
+        ['A', '8x8x4', '16', '0', '768'], ['B', '4x4x4', '0', '0', '0'], ['total', '16', '0', '768']]
+    assert len({len(line) for line in lines}) == 1
+
+
+def run(*args):
+    return subprocess.run([sys.executable, '-m', 'nets', *args], capture_output=True, text=True)
+
+
+def test_command_line():
+    done = run('lenet', '--image_size=32', '--num_classes=7')
+    assert done.returncode == 0, done.stderr
+    total = done.stdout.splitlines()[-1].split()
+    assert total[1] == f'{832 + 51_264 + (8 * 8 * 64 + 1) * 1024 + 1025 * 7:,}'
+
+
+def test_command_line_unknown_network():
+    done = run('lenett')
+    assert done.returncode != 0
+    assert done.stderr == "Unknown network 'lenett': did you mean 'lenet'? Valid are inception_v1, lenet.\n"
