@@ -1,0 +1,221 @@
+"""Any network of the registry as a `tf.Module` that holds its own variables: eager code, `tf.function`, tf.distribute.
+
+TF-Slim's builders ask `get_variable` for their variables, which outside a TF1 graph makes new ones at each call.
+`Model` answers these requests itself, through the variable scope's `custom_getter`, from a dictionary name ->
+`tf.Variable` that it fills once. No graph collection is involved, so replica threads cannot race. Parameters are
+float32; a layer that computes in another type is handed its weight cast.
+"""
+
+import difflib
+import fnmatch
+from collections.abc import Callable, Iterable
+from typing import NamedTuple
+
+import tensorflow as tf
+import tf_slim as slim
+
+import tf_slim_compat  # noqa: F401
+from nets import nets_factory
+
+
+class _Spec(NamedTuple):
+    """What a builder asked of `get_variable`."""
+
+    shape: tuple
+    initializer: Callable
+    trainable: bool
+
+
+class Model(tf.Module):
+    """A network and its variables.
+
+    Args:
+      network: a name of `nets.registry.NETWORKS`.
+      num_classes: the number of logits; None or 0 for features without a head.
+      image_size: the side of the square images that its variables are made for (only networks whose fully connected
+        layers see the whole image depend on it); the network's default size if None.
+      channels: of the images.
+      weight_decay: factor of the L2 loss on the variables that the network's arg scope regularizes.
+      **kwargs: further arguments of the builder, `create_aux_logits=True` for one.
+
+    Raises:
+      ValueError: the name is not a network's, or the builder refuses its arguments.
+
+    Attributes:
+      by_name: variable name, as in TF-Slim's checkpoints -> `tf.Variable`, in creation order.
+      endpoint_shapes: endpoint name -> shape (batch unknown) for training, in the order of the network.
+    """
+
+    def __init__(
+        self,
+        network: str,
+        num_classes: int | None = None,
+        *,
+        image_size: int | None = None,
+        channels: int = 3,
+        weight_decay: float = 0.0,
+        **kwargs,
+    ):
+        super().__init__(name=network)
+        if network not in nets_factory.networks_map:
+            nets_factory.get_network_fn(network, num_classes)  # which says what is wrong
+        builder, arg_scope = nets_factory.networks_map[network], nets_factory.arg_scopes_map[network]
+        self.network, self.num_classes, self.weight_decay = network, num_classes, weight_decay
+        self.image_size, self.channels = image_size or builder.default_image_size, channels
+
+        def build(images, training, batch_norm_decay=None):
+            scope = arg_scope(weight_decay=weight_decay)
+            if batch_norm_decay:
+                scope = _with_batch_norm_decay(scope, batch_norm_decay)
+            with slim.arg_scope(scope):
+                return builder(images, num_classes, is_training=training, **kwargs)
+
+        self._build = build
+        specs, self.endpoint_shapes, regularized = _blueprint(
+            lambda images: _scoped(builder, arg_scope, images, num_classes, kwargs),
+            [None, self.image_size, self.image_size, channels],
+        )
+        self.by_name = {name: _make_variable(name, spec) for name, spec in specs.items()}
+        self._order = list(specs)
+        self._regularized = [name for name in specs if name in regularized]
+        self._compiled = tf.function(self._select, autograph=False, reduce_retracing=True)
+
+    @property
+    def variables(self) -> list[tf.Variable]:
+        """All variables, moving statistics included, in creation order."""
+        return [self.by_name[name] for name in self._order]
+
+    @property
+    def trainable_variables(self) -> list[tf.Variable]:
+        """The trained variables, in creation order."""
+        return [variable for variable in self.variables if variable.trainable]
+
+    def __call__(self, images: tf.Tensor, training: bool = False) -> tf.Tensor:
+        """Logits [batch, num_classes], float32; computed in the type of the images [batch, height, width, channels]."""
+        return self._run(images, training, None)
+
+    def endpoints(
+        self, images: tf.Tensor, names: Iterable[str] | str = '*', training: bool = False
+    ) -> dict[str, tf.Tensor]:
+        """The endpoints of these names or patterns (`Mixed_5*`), computing nothing that they do not need.
+
+        Raises:
+          ValueError: a name that no endpoint has.
+        """
+        names = [names] if isinstance(names, str) else list(names)
+        wanted = set()
+        for name in names:
+            found = fnmatch.filter(self.endpoint_shapes, name)
+            if not found:
+                near = difflib.get_close_matches(name, self.endpoint_shapes, 1)
+                hint = f' Did you mean {near[0]!r}?' if near else ''
+                raise ValueError(
+                    f'{self.network} has no endpoint {name!r}.{hint} It has: {", ".join(self.endpoint_shapes)}.'
+                )
+            wanted.update(found)
+        return self._run(images, training, tuple(name for name in self.endpoint_shapes if name in wanted))
+
+    def build(
+        self, images: tf.Tensor, training: bool, batch_norm_decay: Callable | None = None
+    ) -> tuple[tf.Tensor, dict]:
+        """TF-Slim's `(logits, end_points)`, for code that runs in a `tf.function` of its own, such as a training step.
+
+        Args:
+          images: [batch, height, width, channels]; the network computes in their type.
+          training: whether dropout and batch statistics are on; moving statistics are then updated in place.
+          batch_norm_decay: a function of the arg scope's decay that gives the decay to use (for a warm-up).
+        """
+        with tf.compat.v1.variable_scope(
+            tf.compat.v1.get_variable_scope(), custom_getter=self._get, reuse=tf.compat.v1.AUTO_REUSE
+        ):
+            return self._build(images, training, batch_norm_decay)
+
+    def regularization_loss(self) -> tf.Tensor:
+        """The L2 loss of the weights that the arg scope regularizes, times `weight_decay`; a float32 scalar."""
+        if not self.weight_decay or not self._regularized:
+            return tf.constant(0.0)
+        return self.weight_decay * tf.add_n([tf.nn.l2_loss(self.by_name[name]) for name in self._regularized])
+
+    def _get(self, getter, name, shape=None, dtype=tf.float32, **unused):
+        variable = self.by_name.get(name)
+        if variable is None or not variable.shape.is_compatible_with(shape):
+            have = 'does not exist' if variable is None else f'has shape {variable.shape.as_list()}'
+            raise ValueError(
+                f'{self.network} was made for images {self.image_size}x{self.image_size}x{self.channels}; this call '
+                f'needs a variable {name} of shape {list(shape)}, which {have}. Make the Model with the image_size '
+                'and channels of your images.'
+            )
+        return variable if dtype == tf.float32 else tf.cast(variable, dtype)
+
+    def _select(self, images, training, names):
+        logits, end_points = self.build(images, training)
+        return tf.cast(logits, tf.float32) if names is None else {name: end_points[name] for name in names}
+
+    def _run(self, images, training, names):
+        # Eagerly, a function that is traced once: it drops the endpoints that are not asked for, and Python's cost.
+        if tf.inside_function() or not tf.executing_eagerly():
+            return self._select(images, training, names)
+        return self._compiled(tf.convert_to_tensor(images), training, names)
+
+
+def create_model(network: str, num_classes: int | None = None, **kwargs) -> Model:
+    """A `Model`: see there for the arguments."""
+    return Model(network, num_classes, **kwargs)
+
+
+def _scoped(builder, arg_scope, images, num_classes, kwargs):
+    # Any weight decay other than 0 makes the arg scope show which variables it regularizes.
+    with slim.arg_scope(arg_scope(weight_decay=1.0)):
+        return builder(images, num_classes, is_training=True, **kwargs)
+
+
+def _blueprint(build, input_shape):
+    """Builds once in a graph to throw away; returns variables, endpoint shapes, names of regularized variables."""
+    specs = {}
+
+    def record(getter, name, shape=None, initializer=None, trainable=True, **kwargs):
+        variable = getter(name, shape=shape, initializer=initializer, trainable=trainable, **kwargs)
+        specs.setdefault(name, _Spec(tuple(variable.shape.as_list()), initializer, trainable))
+        return variable
+
+    with tf.Graph().as_default():
+        with tf.compat.v1.variable_scope('', custom_getter=record):
+            _, end_points = build(tf.compat.v1.placeholder(tf.float32, input_shape))
+        losses = tf.compat.v1.losses.get_regularization_losses()
+        regularized = {name for loss in losses for name in _variables_above(loss.op)}
+    return specs, {name: tensor.shape.as_list() for name, tensor in end_points.items()}, regularized
+
+
+def _variables_above(op):
+    found, todo = set(), [op]
+    while todo:
+        op = todo.pop()
+        if op.type in ('VarHandleOp', 'VariableV2'):
+            found.add(op.name)
+        todo.extend(tensor.op for tensor in op.inputs)
+    return found
+
+
+def _make_variable(name, spec):
+    # Replicas see different batches, so their moving statistics are averaged.
+    moving = {} if spec.trainable else {'aggregation': tf.VariableAggregation.MEAN}
+    initializer = spec.initializer() if isinstance(spec.initializer, type) else spec.initializer
+    return tf.Variable(lambda: initializer(spec.shape, dtype=tf.float32), trainable=spec.trainable, name=name, **moving)
+
+
+def _with_batch_norm_decay(scope, change):
+    """A copy of an arg scope in which every decay of a batch norm has gone through `change`."""
+    key = slim.arg_scope_func_key(slim.batch_norm)
+
+    def changed(params):
+        return {**params, 'decay': change(params.get('decay', 0.999))}
+
+    result = {}
+    for op, params in scope.items():
+        normalizer = params.get('normalizer_fn')
+        if op == key:
+            params = changed(params)
+        elif normalizer is not None and getattr(normalizer, '__name__', '') == slim.batch_norm.__name__:
+            params = {**params, 'normalizer_params': changed(params.get('normalizer_params') or {})}
+        result[op] = params
+    return result

@@ -1,0 +1,28 @@
+"""Trains a network of the zoo, with TF-Slim's flags.
+
+With no flags it trains Inception V1 on the embedded digits; once --dataset_name or --model_name is given, all other
+flags have TF-Slim's defaults. A run whose --train_dir holds a checkpoint goes on from there.
+"""
+import sys
+
+from training import config, console, flags
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Runs the command line; returns the exit code (see `training.console.run`)."""
+    argv = argv or sys.argv
+
+    def work():
+        settings = config.train_config(flags.parse(config.TrainConfig, argv, __doc__))
+        with console.quiet_tensorflow(settings.verbose_tensorflow):
+            from training import loop
+        checkpoint = loop.train(settings)
+        print(f'Trained; the last checkpoint is {checkpoint}.\n'
+              f'Next: python eval_image_classifier.py --checkpoint_path={settings.train_dir}\n'
+              f'      tensorboard --logdir={settings.train_dir}  (pip install tensorboard)')
+
+    return console.run(work, argv[0])
+
+
+if __name__ == '__main__':
+    sys.exit(main())

@@ -1,0 +1,195 @@
+"""TF-Slim's checkpoints: variable name -> value, `global_step`, moving averages and optimizer slots under their TF1
+names.
+
+TF-Slim's own programs read what is written here, and the other way round. A checkpoint is written beside its final name
+and moved there when it is whole; the `checkpoint` state file, by which it is found, comes last.
+"""
+
+import os
+import re
+from collections.abc import Iterable, Mapping
+
+import numpy as np
+import tensorflow as tf
+
+AVERAGE = '/ExponentialMovingAverage'
+_SUFFIXES = ('.data-00000-of-00001', '.index')  # in the order of moving: without its index there is no checkpoint
+
+
+class CheckpointError(ValueError):
+    """A checkpoint cannot be found, read, used or written; the message says which, why, and what would be right."""
+
+
+def latest(path: str) -> str | None:
+    """The newest checkpoint of a training's folder; None where the folder has none.
+
+    Raises:
+      CheckpointError: the folder's state file names checkpoints that are not there.
+    """
+    state = tf.train.get_checkpoint_state(path) if tf.io.gfile.isdir(path) else None
+    if state is None:
+        return None
+    for prefix in [state.model_checkpoint_path, *reversed(state.all_model_checkpoint_paths)]:
+        # The folder may have been moved since.
+        for candidate in (prefix, os.path.join(path, os.path.basename(prefix))):
+            if _exists(candidate):
+                return candidate
+    raise CheckpointError(
+        f'{os.path.join(path, "checkpoint")} names {state.model_checkpoint_path}, which is not there.'
+    )
+
+
+def resolve(path: str) -> str:
+    """The checkpoint that a user means by a folder, a prefix, or one of a checkpoint's files.
+
+    Raises:
+      CheckpointError: there is none.
+    """
+    if tf.io.gfile.isdir(path):
+        found = latest(path)
+        if found is None:
+            raise CheckpointError(f'There is no checkpoint in {path}: the folder has no file named `checkpoint`.')
+        return found
+    prefix = re.sub(r'\.(index|meta|data-\d+-of-\d+)$', '', path)
+    if not _exists(prefix):
+        raise CheckpointError(f'There is no checkpoint {path}.')
+    return prefix
+
+
+def _exists(prefix):
+    return tf.io.gfile.exists(prefix + '.index') or (tf.io.gfile.exists(prefix) and not tf.io.gfile.isdir(prefix))
+
+
+class Reader:
+    """An open checkpoint: a path, shapes by name, values by name."""
+
+    def __init__(self, path: str):
+        """Opens the checkpoint that `path` means; raises CheckpointError where there is none or it is damaged."""
+        self.path = resolve(path)
+        try:
+            self._reader = tf.train.load_checkpoint(self.path)
+        except (tf.errors.OpError, RuntimeError, ValueError) as error:
+            raise CheckpointError(f'{self.path} is not a TensorFlow checkpoint, or is damaged: {error}') from None
+        self.shapes = {name: tuple(shape) for name, shape in self._reader.get_variable_to_shape_map().items()}
+
+    def value(self, name: str) -> np.ndarray:
+        """The value of a variable; raises CheckpointError where the file is damaged."""
+        try:
+            return self._reader.get_tensor(name)
+        except (tf.errors.OpError, RuntimeError, ValueError) as error:
+            raise CheckpointError(f'{self.path} is damaged, {name} cannot be read: {error}') from None
+
+
+def restore(
+    reader: Reader, variables: Mapping[str, tf.Variable], *, ignore_missing: bool = False, hint: str = ''
+) -> list[str]:
+    """Assigns values from a checkpoint to variables; all are looked up and read before the first is changed.
+
+    Args:
+      reader: the checkpoint.
+      variables: name in the checkpoint -> variable.
+      ignore_missing: leave variables alone that the checkpoint lacks.
+      hint: what the user could do about a mismatch, put at the message's end.
+
+    Returns:
+      The names that were not in the checkpoint.
+
+    Raises:
+      CheckpointError: names every missing and every misshapen variable, and the checkpoint's own names that were not
+        asked for.
+    """
+    missing = [name for name in variables if name not in reader.shapes]
+    misshapen = [
+        f'{name} {list(reader.shapes[name])} (here {variable.shape.as_list()})'
+        for name, variable in variables.items()
+        if name in reader.shapes and reader.shapes[name] != tuple(variable.shape)
+    ]
+    if misshapen or (missing and not ignore_missing):
+        raise CheckpointError(_mismatch(reader, variables, missing, misshapen, hint))
+    if missing and len(missing) == len(variables):
+        raise CheckpointError(
+            f'{reader.path} has none of the {len(variables)} variables wanted, {missing[0]} for one: it is a '
+            'checkpoint of another network.'
+        )
+    values = {name: reader.value(name) for name in variables if name in reader.shapes}
+    for name, value in values.items():
+        variables[name].assign(value)
+    return missing
+
+
+def _mismatch(reader, variables, missing, misshapen, hint):
+    extra = sorted(name for name in reader.shapes if name not in variables)
+    roots = sorted({name.split('/')[0] for name in reader.shapes if '/' in name})
+    parts = [f'{reader.path} does not fit']
+    if len(missing) == len(variables):
+        parts[0] += f': it is a checkpoint of another network ({", ".join(roots[:3])})'
+    elif all('Logits' in line or '/fc' in line for line in misshapen) and misshapen and not missing:
+        parts[0] += ': it was made for another number of classes'
+    parts[0] += f'; {len(missing)} variables are missing and {len(misshapen)} have another shape. {hint}'.rstrip()
+    for title, names in (('Missing', missing), ('Of another shape', misshapen), ('In the checkpoint alone', extra)):
+        if names:
+            parts.append(f'{title}: {", ".join(names)}.')
+    return '\n'.join(parts)
+
+
+def save(folder: str, step: int, values: Mapping[str, object], keep: int) -> str:
+    """Writes `model.ckpt-STEP`, whole or not at all, and removes the oldest checkpoints beyond `keep`.
+
+    Args:
+      folder: where to.
+      step: in the name.
+      values: name in the checkpoint -> tensor, variable or array.
+      keep: how many to keep, this one included.
+
+    Returns:
+      The checkpoint's prefix.
+
+    Raises:
+      CheckpointError: it cannot be written (a full disk, no permission); earlier checkpoints are as they were.
+    """
+    prefix = os.path.join(folder, f'model.ckpt-{step}')
+    part = os.path.join(folder, f'.writing-{os.getpid()}')
+    try:
+        with tf.device('/cpu:0'):
+            names = sorted(values)
+            tf.raw_ops.SaveV2(
+                prefix=part,
+                tensor_names=names,
+                shape_and_slices=[''] * len(names),
+                tensors=[tf.convert_to_tensor(values[name]) for name in names],
+            )
+        for suffix in _SUFFIXES:
+            tf.io.gfile.rename(part + suffix, prefix + suffix, overwrite=True)
+        state = tf.train.get_checkpoint_state(folder)
+        older = [
+            path for path in (state.all_model_checkpoint_paths if state else []) if path != prefix and _exists(path)
+        ]
+        kept, dropped = [*older, prefix][-keep:], [*older, prefix][:-keep]
+        tf.compat.v1.train.update_checkpoint_state(folder, prefix, kept)
+    except (tf.errors.OpError, OSError) as error:
+        earlier = latest(folder) if tf.io.gfile.isdir(folder) else None
+        raise CheckpointError(
+            f'The checkpoint of step {step} could not be written to {folder}: {_reason(error)}. '
+            + (f'The last whole one is {earlier}.' if earlier else 'There is no earlier one.')
+        ) from None
+    finally:
+        for path in tf.io.gfile.glob(part + '*'):
+            tf.io.gfile.remove(path)
+    for path in dropped:
+        for file in tf.io.gfile.glob(path + '.*'):
+            tf.io.gfile.remove(file)
+    return prefix
+
+
+def _reason(error):
+    return (getattr(error, 'message', None) or str(error)).splitlines()[0].removesuffix(' [Op:SaveV2] name: ')
+
+
+def starts_with_any(name: str, prefixes: str | None) -> bool:
+    """Whether a variable's name starts with one of TF-Slim's comma-separated scopes."""
+    return any(name.startswith(prefix) for prefix in split_scopes(prefixes))
+
+
+def split_scopes(scopes: str | None) -> Iterable[str]:
+    """The scopes of a comma-separated list, without blanks."""
+    return [scope.strip() for scope in (scopes or '').split(',') if scope.strip()]

@@ -1,0 +1,94 @@
+"""What a user of the scripts sees: a quiet TensorFlow, one sentence for a mistake, an exit code."""
+
+import contextlib
+import os
+import sys
+import tempfile
+import warnings
+from collections.abc import Callable, Iterator
+
+from training.config import ConfigError
+from training.flags import HelpWanted
+
+
+class RunError(RuntimeError):
+    """A training or an evaluation cannot go on, for a reason that its user can mend; the message says which and how."""
+
+
+class Interrupted(RunError):
+    """The run was asked to stop (Ctrl-C, SIGTERM) and has saved its state; `exit_code` is the signal's usual one."""
+
+    def __init__(self, message: str, signal_number: int):
+        super().__init__(message)
+        self.exit_code = 128 + signal_number
+
+
+@contextlib.contextmanager
+def quiet_tensorflow(verbose: bool) -> Iterator[None]:
+    """Starts TensorFlow without its start-up messages: import it, and touch the devices first, inside this context.
+
+    They are written to file descriptor 2 before any logger is set up, so only redirecting that silences them; it is
+    given back at the end, and everything is shown if the start fails. Warnings stay filtered after it.
+    """
+    os.environ['KERAS_BACKEND'] = 'tensorflow'  # our loop is TensorFlow's, whatever the user's other programs run on
+    if verbose:
+        yield
+        return
+    os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '2')
+    warnings.filterwarnings('ignore', category=DeprecationWarning)
+    warnings.filterwarnings('ignore', module='.*(keras|tf_slim).*')
+    sys.stderr.flush()
+    kept = os.dup(2)
+    with tempfile.TemporaryFile() as hidden:
+        os.dup2(hidden.fileno(), 2)
+        try:
+            yield
+            import tensorflow as tf
+
+            tf.get_logger().setLevel('ERROR')
+            tf.config.list_physical_devices()
+        except BaseException:
+            sys.stderr.flush()
+            hidden.seek(0)
+            os.write(kept, hidden.read())
+            raise
+        finally:
+            sys.stderr.flush()
+            os.dup2(kept, 2)
+            os.close(kept)
+
+
+def run(work: Callable[[], None], program: str) -> int:
+    """Runs a script's work; returns its exit code, after one sentence on stderr where the user made a mistake.
+
+    0: done. 1: the run failed. 2: wrong flags. 128 + signal: stopped by it. Faults of the program itself keep their
+      traceback.
+    """
+    try:
+        work()
+    except HelpWanted as help_wanted:
+        print(help_wanted)
+    except ConfigError as error:
+        return _say(program, error, 2)
+    except Interrupted as error:
+        return _say(program, error, error.exit_code)
+    except KeyboardInterrupt:
+        return _say(program, 'stopped before the first step; nothing was written.', 130)
+    except Exception as error:
+        if not isinstance(error, (RunError, *_errors_of_the_rooms())):
+            raise
+        return _say(program, error, 1)
+    return 0
+
+
+def _errors_of_the_rooms():
+    # Imported here, since they need TensorFlow, which --help and a wrong flag should not wait for.
+    from datasets import DatasetError
+    from training.checkpoints import CheckpointError
+
+    return DatasetError, CheckpointError
+
+
+def _say(program, message, code):
+    print(f'{os.path.basename(program)}: {message}', file=sys.stderr)
+    return code

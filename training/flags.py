@@ -1,0 +1,75 @@
+"""The command line: absl flags made from the fields of a config, so that each is written once, in `training.config`."""
+
+import dataclasses
+import itertools
+import os
+import textwrap
+import types
+import typing
+
+from absl import flags
+
+from training.config import GROUPS, ConfigError
+
+_WIDTH = 100
+
+
+class HelpWanted(Exception):
+    """`--help` was given; the message is the help text."""
+
+
+def parse(config_class: type, argv: list[str], summary: str) -> dict[str, typing.Any]:
+    """The flags that were given on the command line, by name; what is not given is not in the dictionary.
+
+    Args:
+      config_class: a dataclass of `training.config`.
+      argv: the program's name and its arguments.
+      summary: the first lines of the help.
+
+    Raises:
+      ConfigError: a flag is unknown (the nearest one is named) or its value has the wrong type.
+      HelpWanted: `--help`, `-h`, `--helpshort` or `--helpfull`.
+    """
+    values = flags.FlagValues()
+    for field in dataclasses.fields(config_class):
+        _define(values, field)
+    for name, short in (('help', 'h'), ('helpshort', None), ('helpfull', None)):
+        flags.DEFINE_bool(name, False, 'Show this help.', short_name=short, flag_values=values)
+    try:
+        extra = values(argv)[1:]
+    except flags.Error as error:
+        raise ConfigError(f'{error} --help lists all flags.') from None
+    if values.help or values.helpshort or values.helpfull:
+        raise HelpWanted(help_text(config_class, os.path.basename(argv[0]), summary))
+    if extra:
+        raise ConfigError(f'Unexpected argument {extra[0]!r}: every setting is a flag, --name=value.')
+    return {
+        field.name: values[field.name].value for field in dataclasses.fields(config_class) if values[field.name].present
+    }
+
+
+def help_text(config_class: type, program: str, summary: str) -> str:
+    """All flags of a config under their groups' headings, in the order in which the config has them."""
+    lines = [summary.strip(), '', f'usage: {program} [--flag=value ...]']
+    fields = sorted(dataclasses.fields(config_class), key=lambda field: GROUPS.index(field.metadata['group']))
+    for group, members in itertools.groupby(fields, key=lambda field: field.metadata['group']):
+        lines += ['', f'{group[0].upper()}{group[1:]}:']
+        for field in members:
+            text = field.metadata['help']
+            if field.metadata['choices']:
+                text += f' One of {", ".join(field.metadata["choices"])}.'
+            if field.default not in (None, '') and not field.metadata['instead']:
+                text += f' Default: {field.default}.'
+            head = f'  --{field.name} '
+            lines.append(textwrap.fill(head.ljust(32) + text, _WIDTH, subsequent_indent=' ' * 32))
+    return '\n'.join(lines)
+
+
+def _define(values, field):
+    kind = field.type
+    if isinstance(kind, types.UnionType):  # "int | None": None stands for "not set"
+        kind = next(part for part in typing.get_args(kind) if part is not type(None))
+    define = {bool: flags.DEFINE_bool, int: flags.DEFINE_integer, float: flags.DEFINE_float, str: flags.DEFINE_string}[
+        kind
+    ]
+    define(field.name, field.default, field.metadata['help'], flag_values=values)

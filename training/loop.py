@@ -1,0 +1,368 @@
+"""The training loop: one `tf.function` step under a tf.distribute strategy, summaries, checkpoints, resuming."""
+
+import math
+import os
+import signal
+import time
+from collections.abc import Callable
+
+import tensorflow as tf
+
+import datasets
+from datasets import dataset_factory, pipeline
+from nets import registry
+from nets.model import Model
+from preprocessing import preprocessing_factory
+from training import checkpoints, optimizers
+from training.config import CONFIG_FILE, ConfigError, TrainConfig
+from training.console import Interrupted, RunError
+from training.progress import Progress
+
+
+def train(config: TrainConfig, say: Callable[[str], None] = print) -> str:
+    """Trains a network as the config says, or goes on with the training that `config.train_dir` holds.
+
+    Args:
+      config: see `training.config`.
+      say: receives the lines that tell what happens.
+
+    Returns:
+      The last checkpoint's prefix.
+
+    Raises:
+      ConfigError, datasets.DatasetError: a setting or the dataset is wrong; nothing has been written.
+      checkpoints.CheckpointError: a checkpoint does not fit, or cannot be read or written.
+      RunError: the run cannot go on (the loss is not a number, an image is broken); Interrupted after Ctrl-C or
+        SIGTERM.
+    """
+    dataset = open_dataset(config)
+    size = config.train_image_size or registry.get(config.model_name).default_image_size
+    resumed = checkpoints.latest(config.train_dir)
+    start = checkpoints.Reader(resumed).value('global_step').item() if resumed else 0
+    batches = input_batches(
+        config, dataset, size, config.batch_size * config.num_clones, training=True, start_step=start
+    )
+
+    tf.random.set_seed(config.seed)
+    strategy = make_strategy(config)
+    with strategy.scope():
+        trainer = Trainer(config, dataset, size, channels=batches.element_spec[0].shape[-1])
+        if resumed:
+            trainer.resume(resumed)
+            say(f'Going on from {resumed}.')
+        elif config.checkpoint_path:
+            trainer.warm_start()
+            say(f'Starting from the weights of {checkpoints.resolve(config.checkpoint_path)}.')
+    _write_config(config)
+
+    say(
+        f'Training {config.model_name} ({trainer.num_parameters:,} parameters) on {dataset} at {size}x{size}, '
+        f'{config.batch_size * config.num_clones} images a step'
+        + (f' on {config.num_clones} clones' if config.num_clones > 1 else '')
+        + f'. Checkpoints go to {config.train_dir}.'
+    )
+    try:
+        return _run(config, trainer, strategy, batches, start, say)
+    except tf.errors.ResourceExhaustedError as error:
+        raise RunError(
+            f'Out of memory: make --batch_size (now {config.batch_size}) or --train_image_size (now {size}) smaller. '
+            f'{_kept(config)}'
+        ) from error
+    except tf.errors.OpError as error:
+        position = trainer.optimizer.iterations.numpy().item() * config.batch_size * config.num_clones
+        fault = pipeline.explain(
+            error, dataset, training=True, seed=config.seed, start=position, labels_offset=config.labels_offset
+        )
+        if fault is error:
+            raise
+        raise RunError(f'{fault} {_kept(config)}') from None
+
+
+def open_dataset(config) -> datasets.Dataset:
+    """The dataset that a config names."""
+    extra = {} if config.validation_fraction is None else {'validation_fraction': config.validation_fraction}
+    dataset = dataset_factory.get_dataset(config.dataset_name, config.dataset_split_name, config.dataset_dir, **extra)
+    if not 0 <= config.labels_offset < dataset.num_classes:
+        raise ConfigError(
+            f'--labels_offset={config.labels_offset}: {dataset.name} has the labels 0 to {dataset.num_classes - 1}.'
+        )
+    return dataset
+
+
+def input_batches(
+    config, dataset, size: int, batch_size: int, *, training: bool, start_step: int = 0
+) -> tf.data.Dataset:
+    """Batches (images, labels): float32 [batch, size, size, channels], preprocessed, and int64 [batch]."""
+    name = config.preprocessing_name or registry.get(config.model_name).preprocessing
+    try:
+        preprocessing = preprocessing_factory.get_preprocessing(name, training, config.use_grayscale)
+    except ValueError as error:
+        raise ConfigError(f'--preprocessing_name: {error}') from None
+    if training and config.batch_size * config.num_clones > dataset.num_samples:
+        raise ConfigError(f'--batch_size={config.batch_size}: {dataset} has too few images for one batch.')
+    return pipeline.make_batches(
+        dataset,
+        lambda image, seed: preprocessing(image, size, size, seed=seed),
+        batch_size,
+        training=training,
+        seed=getattr(config, 'seed', 0),
+        start_step=start_step,
+        labels_offset=config.labels_offset,
+        num_threads=config.num_preprocessing_threads,
+    )
+
+
+def make_strategy(config: TrainConfig) -> tf.distribute.Strategy:
+    """One device, or `MirroredStrategy` over the first `num_clones` devices."""
+    kind = 'CPU' if config.clone_on_cpu or not tf.config.list_physical_devices('GPU') else 'GPU'
+    devices = [device.name for device in tf.config.list_logical_devices(kind)]
+    if config.num_clones > len(devices):
+        raise ConfigError(
+            f'--num_clones={config.num_clones}: there {"is" if len(devices) == 1 else "are"} {len(devices)} {kind}.'
+        )
+    if config.num_clones == 1:
+        return tf.distribute.OneDeviceStrategy(devices[0])
+    return tf.distribute.MirroredStrategy(devices[: config.num_clones])
+
+
+class Trainer(tf.Module):
+    """All that a step changes: the model, the optimizer, the moving averages; and the step itself.
+
+    Made inside the scope of the strategy that will run it.
+    """
+
+    def __init__(self, config: TrainConfig, dataset: datasets.Dataset, image_size: int, channels: int):
+        super().__init__(name='trainer')
+        self.config = config
+        kwargs = {} if config.create_aux_logits is None else {'create_aux_logits': config.create_aux_logits}
+        try:
+            self.model = Model(
+                config.model_name,
+                dataset.num_classes - config.labels_offset,
+                image_size=image_size,
+                channels=channels,
+                weight_decay=config.weight_decay,
+                **kwargs,
+            )
+        except (TypeError, ValueError) as error:
+            raise ConfigError(f'{config.model_name} cannot be built so: {error}') from None
+        self.trained = self._trained_variables()
+        self.rate = optimizers.learning_rate(config, dataset.num_samples)
+        self.optimizer = optimizers.make_optimizer(config, self.rate, self.trained)
+        self.averages = [
+            tf.Variable(variable, trainable=False, aggregation=tf.VariableAggregation.MEAN)
+            for variable in (self.model.variables if config.moving_average_decay else [])
+        ]
+        self.aux_loss_weight = registry.get(config.model_name).aux_loss_weight
+
+    @property
+    def num_parameters(self) -> int:
+        """Trained parameters."""
+        return sum(math.prod(variable.shape) for variable in self.trained)
+
+    def _trained_variables(self):
+        variables, scopes = self.model.trainable_variables, self.config.trainable_scopes
+        if not scopes:
+            return variables
+        for scope in checkpoints.split_scopes(scopes):
+            if not any(name.startswith(scope) for name in self.model.by_name):
+                valid = sorted({'/'.join(name.split('/')[:2]) for name in self.model.by_name})
+                raise ConfigError(
+                    f'--trainable_scopes: no variable of {self.config.model_name} begins with {scope!r}. '
+                    f'Its scopes are {", ".join(valid)}.'
+                )
+        trained = {
+            id(variable) for name, variable in self.model.by_name.items() if checkpoints.starts_with_any(name, scopes)
+        }
+        return [variable for variable in variables if id(variable) in trained]
+
+    def step(self, images: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
+        """One step of one replica, run by the strategy; returns its part of the loss, a float32 scalar."""
+        config, model, step = self.config, self.model, self.optimizer.iterations
+        warm = _warmed_up(step) if config.batch_norm_warmup else None
+        with tf.GradientTape() as tape:
+            logits, end_points = model.build(tf.cast(images, config.precision), True, warm)
+            loss = self._cross_entropy(logits, labels)
+            for name, aux in end_points.items():
+                if name.startswith('AuxLogits'):
+                    loss += self.aux_loss_weight * self._cross_entropy(aux, labels)
+            # The replicas' gradients are summed.
+            loss = (loss + model.regularization_loss()) / tf.distribute.get_strategy().num_replicas_in_sync
+        gradients = tape.gradient(loss, self.trained, unconnected_gradients=tf.UnconnectedGradients.ZERO)
+        self.optimizer.apply(gradients, self.trained)
+        if self.averages:
+            # TF1's rule: the decay starts low, so that the average of a short run is not that of its first steps.
+            decay = _warmed_up(step)(config.moving_average_decay)
+            for average, variable in zip(self.averages, model.variables, strict=True):
+                average.assign_sub((average - variable) * (1 - decay))
+        return loss
+
+    def _cross_entropy(self, logits, labels):
+        smoothing, classes = self.config.label_smoothing, logits.shape[-1]
+        targets = tf.one_hot(labels, classes) * (1 - smoothing) + smoothing / classes
+        return tf.reduce_mean(tf.nn.softmax_cross_entropy_with_logits(targets, tf.cast(logits, tf.float32)))
+
+    def slots(self) -> dict:
+        """The optimizer's slots by their names in a TF1 checkpoint."""
+        names = {id(variable): name for name, variable in self.model.by_name.items()}
+        return {
+            f'{names[id(variable)]}/{slot}': value
+            for ending, slot in optimizers.SLOTS[self.config.optimizer].items()
+            for variable, value in zip(self.trained, optimizers.slot_variables(self.optimizer, ending), strict=True)
+        }
+
+    def state(self) -> dict:
+        """All that the training needs to go on, by name in the checkpoint, but for `global_step`."""
+        averages = zip(self.model.by_name, self.averages, strict=True) if self.averages else ()
+        return {**self.model.by_name, **self.slots(), **{name + checkpoints.AVERAGE: value for name, value in averages}}
+
+    def save(self, step: int) -> str:
+        """Writes a checkpoint; returns its prefix."""
+        config, values = self.config, self.state()
+        if config.optimizer == 'adam':  # TF1 keeps these beside the slots
+            values.update(
+                beta1_power=tf.pow(config.adam_beta1, float(step + 1)),
+                beta2_power=tf.pow(config.adam_beta2, float(step + 1)),
+            )
+        return checkpoints.save(
+            config.train_dir, step, {**values, 'global_step': tf.constant(step, tf.int64)}, config.keep_checkpoints
+        )
+
+    def resume(self, path: str) -> None:
+        """Takes up the state of a checkpoint of the same training."""
+        reader = checkpoints.Reader(path)
+        checkpoints.restore(
+            reader,
+            self.state(),
+            hint=(
+                f'{self.config.train_dir} holds a training with other settings (network, classes, optimizer or moving averages): '
+                'use another --train_dir, with --checkpoint_path to start from these weights.'
+            ),
+        )
+        self.optimizer.iterations.assign(reader.value('global_step'))
+
+    def warm_start(self) -> None:
+        """Takes the weights of `checkpoint_path`, but for the excluded scopes; the averages start at them."""
+        config = self.config
+        wanted = {
+            name: variable
+            for name, variable in self.model.by_name.items()
+            if not checkpoints.starts_with_any(name, config.checkpoint_exclude_scopes)
+        }
+        if not wanted:
+            raise ConfigError(
+                f'--checkpoint_exclude_scopes={config.checkpoint_exclude_scopes} leaves nothing to restore.'
+            )
+        scope = registry.get(config.model_name).scope
+        checkpoints.restore(
+            checkpoints.Reader(config.checkpoint_path),
+            wanted,
+            ignore_missing=config.ignore_missing_vars,
+            hint=(
+                f'--checkpoint_exclude_scopes={scope}/Logits leaves out what should be trained anew; '
+                '--ignore_missing_vars leaves what is missing at its initial values.'
+            ),
+        )
+        for average, variable in zip(self.averages, self.model.variables if self.averages else [], strict=True):
+            average.assign(variable)
+
+
+def _warmed_up(step):
+    step = tf.cast(step, tf.float32)
+    return lambda decay: tf.minimum(decay, (1 + step) / (10 + step))
+
+
+def _run(config, trainer, strategy, batches, start, say):
+    on_gpu = 'GPU' in strategy.extended.worker_devices[0]
+    compiled = config.jit_compile == 'true' or (config.jit_compile == 'auto' and on_gpu)
+    replica_step = tf.function(trainer.step, autograph=False, jit_compile=True) if compiled else trainer.step
+
+    @tf.function(autograph=False)
+    def train_step(images, labels):
+        return strategy.reduce(tf.distribute.ReduceOp.SUM, strategy.run(replica_step, (images, labels)), axis=None)
+
+    last, saved_at, step = config.max_number_of_steps, time.monotonic(), start
+    if last is not None and start >= last:
+        say(f'The training is at step {start} already; --max_number_of_steps={last} asks for no more.')
+        return checkpoints.latest(config.train_dir)
+    progress = Progress(last, start, config.batch_size * config.num_clones, 'step')
+    summaries = tf.summary.create_file_writer(config.train_dir, flush_millis=config.save_summaries_secs * 1000)
+    data = iter(strategy.experimental_distribute_dataset(batches))
+    prefix = checkpoints.latest(config.train_dir)
+    with _StopSignals() as stop, summaries.as_default():
+        try:
+            while last is None or step < last:
+                loss = train_step(*next(data))
+                step += 1
+                progress.step()
+                ends = step == last or stop.signal is not None
+                saves = ends or time.monotonic() - saved_at >= config.save_interval_secs
+                if saves or step % config.log_every_n_steps == 0:
+                    value, rate = float(loss), float(trainer.rate(step))
+                    if not math.isfinite(value):
+                        raise RunError(
+                            f'The loss is {value} at step {step}: try a lower --learning_rate (now {rate:.4g}). '
+                            f'{_kept(config)}'
+                        )
+                    progress.report(step, f'loss {value:.4f}  learning rate {rate:.4g}')
+                    _summarize(step, total_loss=value, learning_rate=rate, images_per_second=progress.images_per_second)
+                if saves:
+                    prefix, saved_at = trainer.save(step), time.monotonic()
+                if stop.signal is not None:
+                    raise Interrupted(
+                        f'Stopped at step {step}; {prefix} is saved, and the same command goes on from there.',
+                        stop.signal,
+                    )
+        finally:
+            progress.close()
+            summaries.close()
+    return prefix
+
+
+def _summarize(step, **scalars):
+    # tf.summary.scalar needs the tensorboard package, only to mark the value as a scalar; TensorBoard can read it
+    # without.
+    metadata = tf.compat.v1.SummaryMetadata(plugin_data=tf.compat.v1.SummaryMetadata.PluginData(plugin_name='scalars'))
+    for tag, value in scalars.items():
+        tf.summary.write(tag, tf.constant(value, tf.float32), step=step, metadata=metadata)
+
+
+def _kept(config):
+    last = checkpoints.latest(config.train_dir)
+    return f'The last checkpoint is {last}.' if last else 'No checkpoint was written yet.'
+
+
+def _write_config(config):
+    """Writes the config beside the checkpoints; where the folder cannot be written, fails before the first step."""
+    try:
+        tf.io.gfile.makedirs(config.train_dir)
+        part = os.path.join(config.train_dir, f'.writing-{os.getpid()}')
+        with tf.io.gfile.GFile(part, 'w') as file:
+            file.write(config.to_json())
+        tf.io.gfile.rename(part, os.path.join(config.train_dir, CONFIG_FILE), overwrite=True)
+    except (tf.errors.OpError, OSError) as error:
+        raise RunError(
+            f'--train_dir={config.train_dir} cannot be written: {getattr(error, "message", error)}'
+        ) from None
+
+
+class _StopSignals:
+    """Notes SIGINT and SIGTERM, so that the step under way can end; a second one stops at once."""
+
+    def __enter__(self):
+        self.signal, self._before = None, {}
+        for number in (signal.SIGINT, signal.SIGTERM):
+            try:
+                self._before[number] = signal.signal(number, self._note)
+            except ValueError:  # not in the main thread, where there are no signals
+                break
+        return self
+
+    def _note(self, number, frame):
+        if self.signal is not None:
+            raise KeyboardInterrupt
+        self.signal = number
+
+    def __exit__(self, *unused):
+        for number, handler in self._before.items():
+            signal.signal(number, handler)

@@ -1,0 +1,53 @@
+"""The progress of long work: a bar on a terminal, plain lines elsewhere; rate and time left on both."""
+import sys
+import time
+
+from tqdm import tqdm
+
+
+class Progress:
+    """Counts steps of work, each of `images` images.
+
+    Args:
+      total: the number of steps at the end; None if unknown.
+      start: the step to count from.
+      images: of one step.
+      what: the work's name.
+      stream: where to; standard error if None.
+    """
+
+    def __init__(self, total: int | None, start: int, images: int, what: str, stream=None):
+        self._stream = stream or sys.stderr
+        self._total, self._images, self._what = total, images, what
+        self._began, self._start = time.monotonic(), start
+        self._last = (self._began, start)
+        self.images_per_second = 0.0
+        self._bar = tqdm(total=total, initial=start, desc=what, unit='step', file=self._stream, dynamic_ncols=True,
+                         smoothing=0.1) if self._stream.isatty() else None
+
+    def step(self) -> None:
+        """One step is done: moves the bar."""
+        if self._bar is not None:
+            self._bar.update()
+
+    def report(self, step: int, text: str) -> None:
+        """Shows figures at a step, with the rate since the last report and the time left."""
+        now = time.monotonic()
+        steps, seconds = step - self._last[1], max(now - self._last[0], 1e-9)
+        if steps > 0:
+            self.images_per_second, self._last = steps * self._images / seconds, (now, step)
+        text = f'{text}  {self.images_per_second:.4g} images/s'
+        if self._bar is not None:
+            self._bar.set_postfix_str(text)
+            return
+        total = f'/{self._total}' if self._total else ''
+        left = ''
+        if self._total and step > self._start:
+            seconds = (now - self._began) / (step - self._start) * (self._total - step)
+            left = f'  {tqdm.format_interval(seconds)} left'
+        print(f'{self._what} {step}{total}  {text}{left}', file=self._stream, flush=True)
+
+    def close(self) -> None:
+        """Ends the bar."""
+        if self._bar is not None:
+            self._bar.close()
