@@ -18,7 +18,7 @@ def unknown(kind: str, name: object, valid: Iterable[str]) -> DatasetError:
     """The error for a name that is none of the valid ones: it lists them, the nearest first of all."""
     valid = list(valid)
     near = difflib.get_close_matches(str(name), valid, n=1)
-    return DatasetError(f'unknown {kind} {name!r}{f" (did you mean {near[0]!r}?)" if near else ""}; '
+    return DatasetError(f'{name!r} is no {kind}{f" (did you mean {near[0]!r}?)" if near else ""}; '
                         f'there is {", ".join(valid)}.')
 
 
@@ -138,8 +138,9 @@ class Dataset(slim.dataset.Dataset):
                     return f'{source} cannot be decoded, it is cut short or not an image: {reason(error)}'
         except DatasetError as error:
             return str(error)
-        except tf.errors.OpError:  # The stream itself broke, and does not say where: the files will.
-            return self.find_fault(labels_offset)
+        except tf.errors.OpError as error:
+            # Where the stream broke it does not say; the files will.
+            return f'{self} cannot be read: {reason(error)}' if count is None else self.find_fault(labels_offset)
         return None
 
     def _epoch(self, key: tf.Tensor | None) -> tf.data.Dataset:

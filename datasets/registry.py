@@ -56,8 +56,7 @@ class DatasetRow:
             raise unknown(f'split of {self.name}', split_name, self.splits)
         for option in options:
             if option not in self.options:
-                raise DatasetError(f'{self.name} has no option {option}'
-                                   f'{f"; it has {chr(44).join(self.options)}" if self.options else ""}.')
+                raise DatasetError(f'{self.name} has no option {option}; it has {", ".join(self.options) or "none"}.')
         folder = os.path.expanduser(dataset_dir) if dataset_dir else None
         return self.provider(self, split_name, folder, file_pattern, reader, **options)
 

@@ -28,7 +28,7 @@ class TFRecords(Dataset):
     def __init__(self, row, split_name, dataset_dir, file_pattern=None, reader=None):
         """Finds and counts the files; see `registry.DatasetRow.get_split`."""
         self.files = find_files(row.name, dataset_dir, (file_pattern or row.file_pattern).replace('%s', split_name))
-        sizes = [tf.io.gfile.stat(file).length for file in self.files]
+        sizes = [size_of(file) for file in self.files]
         complete = len(self.files) == number_of_shards(self.files[0])
         nominal = row.splits[split_name] if complete and sum(sizes) > COUNT_UP_TO else None
         num_samples = nominal or sum(map(count_records, self.files))
@@ -118,15 +118,29 @@ def number_of_shards(file: str) -> int:
     return int(shards[1]) if shards else 1
 
 
+def size_of(file: str) -> int:
+    """The size of a file in bytes; DatasetError if it is not there or no file."""
+    try:
+        status = tf.io.gfile.stat(file)
+    except tf.errors.OpError as error:
+        raise DatasetError(f'{file} cannot be read: {reason(error)}') from None
+    if status.is_directory:
+        raise DatasetError(f'{file} is a folder, but should be a TFRecord file.')
+    return status.length
+
+
 def count_records(file: str) -> int:
     """The number of records in a TFRecord file, by walking from header to header.
 
     Raises:
       DatasetError: if the file is cut short or is no TFRecord file; it says at which record and byte.
     """
-    size, at, count = tf.io.gfile.stat(file).length, 0, 0
-    # TensorFlow's GFile reads half a megabyte after each seek.
-    with (tf.io.gfile.GFile if '://' in file else open)(file, 'rb') as records:
+    size, at, count = size_of(file), 0, 0
+    try:  # TensorFlow's GFile reads half a megabyte after each seek.
+        records = (tf.io.gfile.GFile if '://' in file else open)(file, 'rb')
+    except OSError as error:
+        raise DatasetError(f'{file} cannot be read: {error.strerror}.') from None
+    with records:
         while at < size:
             records.seek(at)
             header = records.read(12)  # length: uint64, its checksum: uint32; then the data and its checksum

@@ -109,6 +109,17 @@ def test_cut_short(flowers):
         get_dataset('flowers', 'train', flowers)
 
 
+def test_files_that_are_none(flowers):
+    dataset = get_dataset('flowers', 'train', flowers)
+    path = os.path.join(flowers, 'flowers_train_00001-of-00003.tfrecord')
+    os.remove(path)
+    for fault in (dataset.find_fault(), dataset.find_fault(shuffle=True, count=5)):
+        assert path in fault and 'No such file' in fault
+    os.mkdir(path)
+    with pytest.raises(DatasetError, match='00001-of-00003.tfrecord is a folder'):
+        get_dataset('flowers', 'train', flowers)
+
+
 def test_empty_split(records):
     with pytest.raises(DatasetError, match='no records'):
         get_dataset('mnist', 'test', records('mnist_test.tfrecord', []))
