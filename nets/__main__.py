@@ -12,13 +12,21 @@ def main(args: list[str] | None = None) -> None:
     """Prints the list, or the summary of one network; an error is one sentence, exit code 1."""
     parser = argparse.ArgumentParser('python -m nets', description='Lists the networks, or summarizes one.')
     parser.add_argument('network', nargs='?', help='name of a network; none lists them all')
-    parser.add_argument('--image_size', type=int, help="height and width in pixels (the network's default)")
-    parser.add_argument('--num_classes', type=int, help='number of classes (that of the published weights)')
+    parser.add_argument('--image_size', type=_count, help="height and width in pixels (the network's default)")
+    parser.add_argument('--num_classes', type=_count, help='number of classes (that of the published weights)')
+    parser.add_argument('--with', dest='switches', nargs='+', default=[], metavar='SWITCH',
+                        help='arguments of the network to set, such as global_pool or true_5x5')
     options = parser.parse_args(args)
     try:
         print(summary(options) if options.network else listing())
     except ValueError as error:
         sys.exit(str(error))
+
+
+def _count(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f'{text!r} is not a whole number of at least 1')
+    return int(text)
 
 
 def listing() -> str:
@@ -35,7 +43,8 @@ def summary(options: argparse.Namespace) -> str:
     registry.get(options.network)
     with _hidden_stderr():
         from nets.summary import format_rows, summarize_network
-    return format_rows(summarize_network(options.network, options.image_size, options.num_classes))
+    return format_rows(summarize_network(options.network, options.image_size, options.num_classes,
+                                             options.switches))
 
 
 @contextlib.contextmanager

@@ -8,4 +8,4 @@ def unknown(kind: str, name: object, valid: Iterable[str]) -> ValueError:
     valid = list(valid)
     near = difflib.get_close_matches(str(name), valid, n=1)
     hint = f'did you mean {near[0]!r}? ' if near else ''
-    return ValueError(f'Unknown {kind} {name!r}: {hint}Valid are {", ".join(valid)}.')
+    return ValueError(f'Unknown {kind} {name!r}: {hint}Valid are {", ".join(valid) or "none"}.')

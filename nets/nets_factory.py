@@ -1,5 +1,6 @@
 """Networks by name, with TF-Slim's functions and maps; all is read from `nets.registry`."""
 import functools
+import numbers
 from collections.abc import Callable
 
 import tensorflow as tf
@@ -27,9 +28,11 @@ def get_network_fn(name: str, num_classes: int | None, weight_decay: float = 0.0
       the keyword arguments are the network's own. `network_fn.default_image_size` is in pixels.
 
     Raises:
-      ValueError: the name is unknown.
+      ValueError: the name is unknown, or num_classes is not a count.
     """
     network = registry.get(name)
+    if num_classes is not None and not (isinstance(num_classes, numbers.Integral) and num_classes >= 0):
+        raise ValueError(f'num_classes must be a whole number, or None for the features; it is {num_classes!r}.')
     build, make_arg_scope = network.build, network.make_arg_scope
 
     @functools.wraps(build)

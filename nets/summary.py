@@ -1,11 +1,13 @@
 """What a network costs: parameters, multiply-adds and output shape of each endpoint. `python -m nets inception_v1`."""
+import functools
+import inspect
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
 import tensorflow as tf
 
-from nets import nets_factory, registry
+from nets import names, nets_factory, registry
 from nets.table import Table, build
 
 
@@ -82,18 +84,26 @@ def format_rows(rows: list[Row]) -> str:
                      for name, *cells in lines)
 
 
-def summarize_network(name: str, image_size: int | None = None, num_classes: int | None = None) -> list[Row]:
+def summarize_network(name: str, image_size: int | None = None, num_classes: int | None = None,
+                      switches: Iterable[str] = ()) -> list[Row]:
     """Summarizes a network of the registry, as it is in evaluation.
 
     Args:
       name: a name of `nets.registry.NETWORKS`.
       image_size: height and width in pixels; None is the network's default.
       num_classes: None is that of its published weights.
+      switches: arguments of the network to set to True, such as `global_pool`.
 
     Raises:
-      ValueError: the name is unknown, or the images are too small.
+      ValueError: the name or a switch is unknown, or the images do not fit.
     """
     network = registry.get(name)
+    parameters = inspect.signature(network.build).parameters
+    known = [key for key, value in parameters.items() if value.default is False and key != 'is_training']
+    for switch in switches:
+        if switch not in known:
+            raise names.unknown(f'switch of {name}', switch, known)
     size = image_size or network.default_image_size
     network_fn = nets_factory.get_network_fn(name, num_classes or network.num_classes)
+    network_fn = functools.partial(network_fn, **dict.fromkeys(switches, True))
     return summarize(network_fn, (size, size, network.channels))

@@ -20,6 +20,12 @@ def test_unknown_network():
         nets_factory.get_network_fn('inceptoin_v1', 10)
 
 
+@pytest.mark.parametrize('num_classes', [-1, '5', 2.0])
+def test_num_classes_that_is_no_count(num_classes):
+    with pytest.raises(ValueError, match=f'num_classes must be a whole number.* it is {num_classes!r}'):
+        nets_factory.get_network_fn('lenet', num_classes)
+
+
 def test_keyword_arguments_pass_through():
     with tf.Graph().as_default():
         _, end_points = nets_factory.get_network_fn('lenet', 7)(tf.zeros([2, 28, 28, 1]), scope='Mine',

@@ -6,8 +6,9 @@ import sys
 import pytest
 import tensorflow as tf
 
+from nets.__main__ import main
 from nets.inception_v1 import inception_v1
-from nets.summary import format_rows, summarize
+from nets.summary import format_rows, summarize, summarize_network
 from nets.table import build, conv, max_pool
 
 # Endpoint: parameters (in 1024) and operations (in millions) as the paper prints them. The paper's figures for the
@@ -90,9 +91,28 @@ def run(*args):
 
 def test_command_line():
     done = run('lenet', '--image_size=32', '--num_classes=7')
-    assert done.returncode == 0, done.stderr
+    assert (done.returncode, done.stderr) == (0, '')    # TensorFlow's start-up messages stay out
     total = done.stdout.splitlines()[-1].split()
     assert total[1] == f'{832 + 51_264 + (8 * 8 * 64 + 1) * 1024 + 1025 * 7:,}'
+
+
+def test_switches():
+    rows = summarize_network('inception_v1', 288, 10, ['global_pool', 'create_aux_logits'])
+    shapes = {row.endpoint: row.shape for row in rows}
+    assert shapes['global_pool'] == (1, 1, 1024)
+    assert shapes['AuxLogits_4e'] == (10,)
+    with pytest.raises(ValueError, match="switch of inception_v1 'true_5x': did you mean 'true_5x5'"):
+        summarize_network('inception_v1', switches=['true_5x'])
+    with pytest.raises(ValueError, match='Valid are none'):
+        summarize_network('lenet', switches=['is_training'])
+
+
+@pytest.mark.parametrize('option', ['--image_size=0', '--num_classes=-1', '--num_classes=ten'])
+def test_command_line_bad_number(option, capsys):
+    with pytest.raises(SystemExit) as exit:
+        main(['lenet', option])
+    assert exit.value.code == 2
+    assert 'is not a whole number of at least 1' in capsys.readouterr().err
 
 
 def test_command_line_unknown_network():
