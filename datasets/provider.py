@@ -186,7 +186,8 @@ class IndexDecoder(slim.data_decoder.DataDecoder):
 
     def decode(self, data: tf.Tensor, items: Sequence[str] | None = None) -> list[tf.Tensor]:
         """The tensors of the items, for a scalar string that holds the example's number."""
-        element = self._load(tf.strings.to_number(data, tf.int64))
+        # What comes out of a queue has no static shape; tf.train.batch needs one.
+        element = self._load(tf.strings.to_number(tf.reshape(data, []), tf.int64))
         element['image'] = decode_image(element['image'], self._channels)
         return [element[item] for item in items or self.list_items()]
 

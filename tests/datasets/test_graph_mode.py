@@ -16,6 +16,7 @@ def read(make_dataset, count, items=('image', 'label')):
         provider = slim.dataset_data_provider.DatasetDataProvider(
             make_dataset(), num_readers=1, shuffle=False, common_queue_capacity=20, common_queue_min=1)
         tensors = provider.get(list(items))
+        assert [tensor.shape.rank for tensor in tensors[:2]] == [3, 0]  # what tf.train.batch needs
         session.run([tf1.global_variables_initializer(), tf1.local_variables_initializer(), tf1.tables_initializer()])
         coordinator = tf1.train.Coordinator()
         threads = tf1.train.start_queue_runners(session, coordinator)
