@@ -49,6 +49,7 @@ def preprocess_for_train(image: tf.Tensor, output_height: int, output_width: int
     image = tf.image.stateless_random_flip_left_right(image, flip_seed)
     if add_image_summaries:
         images.summary('distorted_image', image)
+    # The standardisation undoes the brightness (float images are not clipped): TF-Slim's recipe has it nonetheless.
     image = tf.image.stateless_random_brightness(image, 63, brightness_seed)
     image = tf.image.stateless_random_contrast(image, 0.2, 1.8, contrast_seed)
     image.set_shape([output_height, output_width, None])

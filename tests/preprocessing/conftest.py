@@ -18,12 +18,13 @@ def sample():
 
 @pytest.fixture
 def assert_uniform():
-    """Kolmogorov and Smirnov's test at p = 0.001. The seeds are fixed: it passes always or never."""
+    """Kolmogorov and Smirnov's test at p = 0.001, and the ends. The seeds are fixed: it passes always or never."""
 
     def check(values, low, high):
         values = (np.sort(np.ravel(values)) - low) / (high - low)
         steps = np.arange(len(values) + 1) / len(values)
         distance = max(np.max(steps[1:] - values), np.max(values - steps[:-1]))
         assert distance * len(values) ** 0.5 < 1.95
+        assert abs(values[0]) < 0.02 and abs(values[-1] - 1) < 0.02
 
     return check
