@@ -10,7 +10,8 @@ FAULTS_NEAR = 1024  # An error is searched for in this many examples from where 
 
 def make_batches(dataset: Dataset, preprocess: Callable[[tf.Tensor, tf.Tensor], tf.Tensor], batch_size: int, *,
                  training: bool, seed: int = 0, start_step: int = 0, labels_offset: int = 0,
-                 num_threads: int | None = None, num_shards: int = 1, shard_index: int = 0) -> tf.data.Dataset:
+                 num_threads: int | None = None, num_readers: int | None = None, num_shards: int = 1,
+                 shard_index: int = 0) -> tf.data.Dataset:
     """Batches of preprocessed images and labels.
 
     In training they are shuffled, endless and all full, and batch n is a function of (seed, n) alone: beginning at
@@ -27,6 +28,7 @@ def make_batches(dataset: Dataset, preprocess: Callable[[tf.Tensor, tf.Tensor], 
       start_step: the number of batches already used.
       labels_offset: subtracted from the labels, as in TF-Slim.
       num_threads: for preprocessing; None for as many as help.
+      num_readers: files read in parallel; None for as many as help.
       num_shards: the number of workers that share each step, with a batch each.
       shard_index: which of them this one is.
 
@@ -57,7 +59,7 @@ def make_batches(dataset: Dataset, preprocess: Callable[[tf.Tensor, tf.Tensor], 
         return preprocess(image, own_seed), label - labels_offset
 
     examples = dataset.as_tf_data(shuffle=training, seed=seed, start=start, repeat=training,
-                                  num_shards=num_shards, shard_index=shard_index)
+                                  num_shards=num_shards, shard_index=shard_index, num_readers=num_readers)
     batches = examples.enumerate().map(example, num_parallel_calls=threads, deterministic=True).batch(
         batch_size, drop_remainder=training)
     options = tf.data.Options()

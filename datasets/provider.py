@@ -71,7 +71,7 @@ class Dataset(slim.dataset.Dataset):
         return f'{self.name} {self.split_name} ({self.num_samples} images, {self.num_classes} classes)'
 
     def as_tf_data(self, shuffle: bool = False, seed: int = 0, start: int = 0, repeat: bool = False,
-                   num_shards: int = 1, shard_index: int = 0) -> tf.data.Dataset:
+                   num_shards: int = 1, shard_index: int = 0, num_readers: int | None = None) -> tf.data.Dataset:
         """The examples in an order that is a function of (seed, position) alone.
 
         Each epoch holds every image exactly once; with `shuffle` each has an order of its own. What stands at a
@@ -85,6 +85,7 @@ class Dataset(slim.dataset.Dataset):
           repeat: whether to go on for ever; otherwise the data ends with the first epoch.
           num_shards: the number of readers that share the data.
           shard_index: which of them this one is: it gets the positions start + shard_index + k * num_shards.
+          num_readers: how many files are read in parallel; None for as many as help. The order is the same.
 
         Returns:
           A `tf.data.Dataset` of dictionaries: `image`, scalar string, the encoded file; `label`, scalar int64;
@@ -97,16 +98,17 @@ class Dataset(slim.dataset.Dataset):
             raise DatasetError(f'start must be 0 or more and shard_index from 0 to num_shards - 1, '
                                f'not start={start}, shard_index={shard_index}, num_shards={num_shards}.')
         first, offset = divmod(start, self.num_samples)
+        readers = num_readers or tf.data.AUTOTUNE
 
         def epoch(number):
             # Below zero, so that no order shares its random bits with the seed of an example's preprocessing.
-            order = self._epoch(tf.stack([tf.constant(seed, tf.int64), -1 - number]) if shuffle else None)
+            order = self._epoch(tf.stack([tf.constant(seed, tf.int64), -1 - number]) if shuffle else None, readers)
             return order.skip(tf.where(number == first, tf.constant(offset, tf.int64), 0))
 
         examples = tf.data.Dataset.range(first, ENDLESS if repeat else 1).flat_map(epoch)
         if num_shards > 1:
             examples = examples.shard(num_shards, shard_index)
-        return examples.map(self._load, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
+        return examples.map(self._load, num_parallel_calls=readers, deterministic=True)
 
     def find_fault(self, labels_offset: int = 0, *, shuffle: bool = False, seed: int = 0, start: int = 0,
                    count: int | None = None) -> str | None:
@@ -143,7 +145,7 @@ class Dataset(slim.dataset.Dataset):
             return f'{self} cannot be read: {reason(error)}' if count is None else self.find_fault(labels_offset)
         return None
 
-    def _epoch(self, key: tf.Tensor | None) -> tf.data.Dataset:
+    def _epoch(self, key: tf.Tensor | None, num_readers: int) -> tf.data.Dataset:
         """The examples of one epoch, not yet loaded: in file order, or as `key`, int64 [2], shuffles them."""
         raise NotImplementedError
 
@@ -201,7 +203,7 @@ class IndexedDataset(Dataset):
         super().__init__(num_samples=len(self.labels), data_sources=[str(i) for i in range(len(self.labels))],
                          reader=IndexReader, decoder=IndexDecoder(self._load, fields['channels']), **fields)
 
-    def _epoch(self, key):
+    def _epoch(self, key, num_readers):
         order = tf.range(self.num_samples, dtype=tf.int64)
         return tf.data.Dataset.from_tensor_slices(order if key is None else shuffled(order, key))
 

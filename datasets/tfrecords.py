@@ -56,7 +56,7 @@ class TFRecords(Dataset):
                          decoder=slim.tfexample_decoder.TFExampleDecoder(features, items),
                          items_to_descriptions=row.items_to_descriptions)
 
-    def _epoch(self, key):
+    def _epoch(self, key, num_readers):
         def read(file):
             records = tf.data.TFRecordDataset(file, buffer_size=2**20).enumerate()
             return records.map(lambda number, record: (file, number, record))
@@ -69,7 +69,7 @@ class TFRecords(Dataset):
             return tf.data.Dataset.from_tensor_slices(self.files).flat_map(read)
         files = tf.data.Dataset.from_tensor_slices(shuffled(tf.constant(self.files), key))
         records = files.interleave(read, cycle_length=min(FILES_AT_ONCE, len(self.files)),
-                                   num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
+                                   num_parallel_calls=num_readers, deterministic=True)
         # Blocks and not Dataset.shuffle, whose order depends on TensorFlow's global seed.
         blocks = records.batch(self._block).enumerate().map(lambda number, *block: shuffle(number, block[0]))
         return blocks.prefetch(1).unbatch()

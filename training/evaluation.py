@@ -83,7 +83,7 @@ def evaluate(config: EvalConfig, say: Callable[[str], None] = print) -> dict:
             if number % 10 == 0:
                 progress.report(number, f'accuracy {int(counts[0]) / images_seen:.4f}')
     except tf.errors.OpError as error:
-        fault = pipeline.explain(error, dataset, labels_offset=config.labels_offset)
+        fault = pipeline.explain(error, dataset, start=images_seen, labels_offset=config.labels_offset)
         if fault is error:
             raise
         raise fault from None

@@ -109,6 +109,7 @@ def input_batches(
         start_step=start_step,
         labels_offset=config.labels_offset,
         num_threads=config.num_preprocessing_threads,
+        num_readers=getattr(config, 'num_readers', None),
     )
 
 
@@ -231,38 +232,22 @@ class Trainer(tf.Module):
     def resume(self, path: str) -> None:
         """Takes up the state of a checkpoint of the same training."""
         reader = checkpoints.Reader(path)
-        checkpoints.restore(
-            reader,
-            self.state(),
-            hint=(
-                f'{self.config.train_dir} holds a training with other settings (network, classes, optimizer or moving averages): '
-                'use another --train_dir, with --checkpoint_path to start from these weights.'
-            ),
-        )
+        checkpoints.restore(reader, self.state(), hint=(
+            f'{self.config.train_dir} holds a training with other settings (network, classes, optimizer or moving '
+            'averages): use another --train_dir, with --checkpoint_path to start from these weights.'))
         self.optimizer.iterations.assign(reader.value('global_step'))
 
     def warm_start(self) -> None:
         """Takes the weights of `checkpoint_path`, but for the excluded scopes; the averages start at them."""
-        config = self.config
-        wanted = {
-            name: variable
-            for name, variable in self.model.by_name.items()
-            if not checkpoints.starts_with_any(name, config.checkpoint_exclude_scopes)
-        }
+        config, scope = self.config, registry.get(self.config.model_name).scope
+        wanted = {name: variable for name, variable in self.model.by_name.items()
+                  if not checkpoints.starts_with_any(name, config.checkpoint_exclude_scopes)}
         if not wanted:
-            raise ConfigError(
-                f'--checkpoint_exclude_scopes={config.checkpoint_exclude_scopes} leaves nothing to restore.'
-            )
-        scope = registry.get(config.model_name).scope
+            raise ConfigError(f'--checkpoint_exclude_scopes={config.checkpoint_exclude_scopes} leaves nothing to restore.')
         checkpoints.restore(
-            checkpoints.Reader(config.checkpoint_path),
-            wanted,
-            ignore_missing=config.ignore_missing_vars,
-            hint=(
+            checkpoints.Reader(str(config.checkpoint_path)), wanted, ignore_missing=config.ignore_missing_vars, hint=(
                 f'--checkpoint_exclude_scopes={scope}/Logits leaves out what should be trained anew; '
-                '--ignore_missing_vars leaves what is missing at its initial values.'
-            ),
-        )
+                '--ignore_missing_vars leaves what is missing at its initial value.'))
         for average, variable in zip(self.averages, self.model.variables if self.averages else [], strict=True):
             average.assign(variable)
 

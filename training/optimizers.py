@@ -5,10 +5,9 @@ they meant: RMSProp's mean square starts at 1, momentum does not contain the lea
 """
 
 import tensorflow as tf
+from tensorflow import keras
 
 from training.config import TrainConfig
-
-keras = tf.keras
 
 # Our --optimizer -> {the ending of the Keras slot's name: the slot's name in a TF1 checkpoint}.
 SLOTS = {
