@@ -1,59 +1,307 @@
-"""Makes tf-slim 1.1.0 work on today's TensorFlow (first stand: being rewritten)."""
-import types
+"""Makes tf-slim 1.1.0 work on TensorFlow 2.16 to 2.21 with Keras 3: `import tf_slim_compat`, before or after tf_slim.
+
+tf-slim (2020) reads names of TensorFlow that have since moved, and its `batch_norm` needs a Keras 2 layer that is gone.
+The import puts the names back where they are missing, and gives `slim.batch_norm` a body that also works eagerly, in
+`tf.function`, under XLA and `tf.distribute`, and in bfloat16. Whatever is in place is left as it is.
+
+This is the only file of the project that touches private names of TensorFlow and tf-slim.
+"""
+import functools
+import importlib
+import threading
+import warnings
+from collections.abc import Callable
 
 import tensorflow as tf
-from tensorflow.python.eager.wrap_function import VariableHolder
-from tensorflow.python.framework import ops
-from tensorflow.python.framework.func_graph import FuncGraph
-from tensorflow.python.ops import variable_scope
-
-if not hasattr(ops, 'Tensor'):
-    ops.Tensor = tf.Tensor
-
 import tf_slim as slim
-from tf_slim.layers import layers as slim_layers
+
+v1 = tf.compat.v1
+_MOVED = {
+    'framework.ops': {'Tensor': tf.Tensor, 'IndexedSlices': tf.IndexedSlices},
+    'ops.array_ops': {'stack': tf.stack, 'unstack': tf.unstack},
+    'ops.control_flow_ops': {'Assert': v1.Assert, 'case': v1.case, 'cond': v1.cond, 'while_loop': v1.while_loop},
+    'ops.variable_scope': {'variable': v1.Variable},
+}
 
 
-class BatchNormalization:
-
-    def __init__(self, axis=-1, momentum=0.99, epsilon=1e-3, center=True, scale=True, beta_initializer=None,
-                 gamma_initializer=None, moving_mean_initializer=None, moving_variance_initializer=None,
-                 trainable=True, _scope=None, _reuse=None, **unused):
-        self.__dict__.update(locals())
-
-    def apply(self, x, training=False):
-        n, f32, get = x.shape[self.axis], tf.float32, tf.compat.v1.get_variable
-        with tf.compat.v1.variable_scope(self._scope, reuse=self._reuse, auxiliary_name_scope=False):
-            self.beta = get('beta', [n], f32, self.beta_initializer, trainable=self.trainable) if self.center else None
-            self.gamma = get('gamma', [n], f32, self.gamma_initializer, trainable=self.trainable) if self.scale else None
-            self.moving_mean = get('moving_mean', [n], f32, self.moving_mean_initializer, trainable=False)
-            self.moving_variance = get('moving_variance', [n], f32, self.moving_variance_initializer, trainable=False)
-        offset = self.beta if self.center else tf.zeros([n])
-        scale = self.gamma if self.scale else tf.ones([n])
-        if not training:
-            return tf.raw_ops.FusedBatchNormV3(x=x, scale=scale, offset=offset, mean=self.moving_mean,
-                                               variance=self.moving_variance, epsilon=self.epsilon, is_training=False)[0]
-        y, mean, variance, *_ = tf.raw_ops.FusedBatchNormV3(
-            x=x, scale=scale, offset=offset, mean=tf.zeros([0]), variance=tf.zeros([0]), epsilon=self.epsilon)
-        for moving, value in ((self.moving_mean, mean), (self.moving_variance, variance)):
-            moving.assign_sub((moving - value) * (1 - self.momentum))
-        return y
+def _private(module, name=None):
+    try:
+        found = importlib.import_module(module)
+        return getattr(found, name) if name else found
+    except (ImportError, AttributeError):
+        wanted = f'{module}.{name}' if name else module
+        raise ImportError(f'tf_slim_compat finds no {wanted} with TensorFlow {tf.__version__}: use TensorFlow 2.16 to '
+                          '2.21 and tf-slim 1.1.0.') from None
 
 
-slim_layers.normalization_layers = types.SimpleNamespace(BatchNormalization=BatchNormalization)
+_FuncGraph = _private('tensorflow.python.framework.func_graph', 'FuncGraph')
+_VariableHolder = _private('tensorflow.python.eager.wrap_function', 'VariableHolder')
+_PartitionedVariable = _private('tensorflow.python.ops.variables', 'PartitionedVariable')
+_default_variable_store = _private('tensorflow.python.ops.variable_scope', '_get_default_variable_store')
+_layers = _private('tf_slim.layers.layers')
+_utils = _private('tf_slim.layers.utils')
+_Layer = _private('tensorflow.python.layers.base', 'Layer')
+_arg_scope = _private('tf_slim.ops.arg_scope')
+
+
+def _in_tf1_graph():
+    """Whether a session (or the user of a wrap_function) will run the ops, and looks for them in collections."""
+    graph = v1.get_default_graph()
+    creators = [getattr(creator, '__self__', None) for _, creator in getattr(graph, '_variable_creator_stack', ())]
+    return not tf.executing_eagerly() and (
+        not isinstance(graph, _FuncGraph) or any(isinstance(creator, _VariableHolder) for creator in creators))
 
 
 def holds_variables() -> bool:
     """Whether a variable made by `tf.compat.v1.get_variable` now would still be there at the next call.
 
-    A graph keeps its variables. Eagerly and in a `tf.function` nothing does, and each call would quietly make new weights,
-    unless the current variable scope has a `custom_getter`, an `EagerVariableStore` is the default, or the code runs
-    inside `tf.compat.v1.wrap_function`.
+    A graph keeps its variables. Eagerly and in a `tf.function` nothing does, and each call would quietly make new
+    weights, unless the current variable scope has a `custom_getter`, an `EagerVariableStore` is the default, or the
+    code runs inside `tf.compat.v1.wrap_function`.
     """
-    graph = tf.compat.v1.get_default_graph()
-    if not tf.executing_eagerly() and not isinstance(graph, FuncGraph):
-        return True
-    creators = [getattr(creator, '__self__', None) for _, creator in graph._variable_creator_stack]
-    return (tf.compat.v1.get_variable_scope().custom_getter is not None
-            or variable_scope._get_default_variable_store()._store_eager_variables
-            or any(isinstance(creator, VariableHolder) for creator in creators))
+    return (_in_tf1_graph() or v1.get_variable_scope().custom_getter is not None
+            or _default_variable_store()._store_eager_variables)
+
+
+def batch_norm(inputs, decay=0.999, center=True, scale=False, epsilon=0.001, activation_fn=None,
+               param_initializers=None, param_regularizers=None, updates_collections=v1.GraphKeys.UPDATE_OPS,
+               is_training=True, reuse=None, variables_collections=None, outputs_collections=None, trainable=True,
+               batch_weights=None, fused=None, data_format='NHWC', zero_debias_moving_mean=False, scope=None,
+               renorm=False, renorm_clipping=None, renorm_decay=0.99, adjustment=None) -> tf.Tensor:
+    """Batch normalization (arXiv:1502.03167): the body of `slim.batch_norm`, whose arguments these are.
+
+    Statistics are taken over all dimensions but the channels. Variables are float32, whatever the type of the inputs.
+    In a TF1 graph the updates of the moving averages go to `updates_collections`, or are forced where that is None;
+    eagerly and in a `tf.function` they are made in place. As in TF-Slim, the moving variance averages the unbiased
+    variance of a batch where the fused op computes it (rank 2 and 4 without batch_weights, renorm or adjustment), and
+    the biased one elsewhere.
+
+    Args:
+        inputs: float tensor of rank 2 or more; its channel dimension, last or (NCHW) second, must be known.
+        is_training: a bool, a bool tensor or a variable: batch statistics, or the moving ones.
+        batch_weights: None, or [batch_size], how often each example counts.
+        renorm: batch renormalization (arXiv:1702.03275), with `renorm_clipping` a dict of rmax, rmin, dmax.
+        adjustment: None, or a function: shape of the inputs -> (scale, bias), used in training before gamma and beta.
+        (others): as in tf-slim.
+
+    Returns:
+        A tensor of the shape and type of `inputs`.
+
+    Raises:
+        ValueError: `data_format` is not NHWC or NCHW, or the rank or the number of channels is not known.
+    """
+    if data_format not in ('NCHW', 'NHWC'):
+        raise ValueError(f'data_format has to be either NCHW or NHWC, not {data_format!r}.')
+    with v1.variable_scope(scope, 'BatchNorm', [inputs], reuse=reuse) as sc:
+        inputs = tf.convert_to_tensor(inputs)
+        rank = inputs.shape.rank
+        if rank is None or rank < 2:
+            raise ValueError(f'Inputs {inputs} have undefined rank.' if rank is None else
+                             f'Inputs {inputs} have unsupported rank {rank}: batch_norm takes 2 or more.')
+        axis = 1 if data_format == 'NCHW' else rank - 1
+        channels = tf.compat.dimension_value(inputs.shape[axis])
+        if channels is None:
+            raise ValueError(f'Inputs {inputs} have an undefined `C` dimension: axis {axis} must be known.')
+        initializers, regularizers = param_initializers or {}, param_regularizers or {}
+
+        def variable(name, initializer, shape=(channels,), **kwargs):
+            collections = _utils.get_variable_collections(variables_collections, name)
+            return slim.model_variable(name, shape, tf.float32, initializer, collections=collections, **kwargs)
+
+        def parameter(name, initializer):
+            return variable(name, initializers.get(name, initializer), regularizer=regularizers.get(name),
+                            trainable=trainable)
+
+        beta = parameter('beta', v1.zeros_initializer()) if center else None
+        gamma = parameter('gamma', v1.ones_initializer()) if scale else None
+        sc.set_partitioner(None)                                # what is assigned to must be whole
+        # Replicas keep their own statistics, which are averaged where they are read (as in tf.layers).
+        statistic = functools.partial(variable, trainable=False, aggregation=tf.VariableAggregation.MEAN,
+                                      synchronization=tf.VariableSynchronization.ON_READ)
+        mean_initializer = initializers.get('moving_mean', v1.zeros_initializer())
+        variance_initializer = initializers.get('moving_variance', v1.ones_initializer())
+        moving_mean = statistic('moving_mean', mean_initializer)
+        moving_variance = statistic('moving_variance', variance_initializer)
+        if renorm:
+            def stddev_initializer(*args, **kwargs):
+                make = variance_initializer
+                return tf.sqrt((make() if isinstance(make, type) else make)(*args, **kwargs))
+
+            moving_stddev = statistic('moving_stddev', stddev_initializer)
+            renorm_mean = statistic('renorm_mean', mean_initializer)
+            renorm_stddev = statistic('renorm_stddev', stddev_initializer)
+
+        size = inputs.shape.num_elements()
+        nonempty = tf.size(inputs) > 0 if size is None else size > 0        # an empty batch has no moments
+
+        if (fused is not False and rank in (2, 4) and inputs.dtype != tf.float64
+                and batch_weights is None and adjustment is None and not renorm):
+            # The op takes rank 4 alone; of one pixel an example, NCHW and NHWC are the same.
+            x, layout = (inputs, data_format) if rank == 4 else (tf.reshape(inputs, [-1, 1, 1, channels]), 'NHWC')
+            normalize = functools.partial(
+                v1.nn.fused_batch_norm, x, tf.ones([channels]) if gamma is None else gamma,
+                tf.zeros([channels]) if beta is None else beta, epsilon=epsilon, data_format=layout)
+            outputs, mean, variance = _utils.smart_cond(
+                is_training, normalize,
+                lambda: normalize(mean=moving_mean, variance=moving_variance, is_training=False))
+            if rank == 2:
+                outputs = tf.reshape(outputs, [-1, channels])
+        else:
+            # Half precision is too coarse for moments.
+            dtype = tf.float64 if inputs.dtype == tf.float64 else tf.float32
+            x = tf.cast(inputs, dtype)
+            others = [i for i in range(rank) if i != axis]
+
+            def moments():
+                if batch_weights is None:
+                    mean, variance = tf.nn.moments(x, others)
+                else:
+                    weights = tf.reshape(tf.cast(batch_weights, dtype), [-1] + [1] * (rank - 1))
+                    mean, variance = tf.nn.weighted_moments(x, others, weights)
+                if nonempty is True:
+                    return mean, variance
+                moving = inference_moments()
+                return tf.where(nonempty, mean, moving[0]), tf.where(nonempty, variance, moving[1])
+
+            def inference_moments():
+                return tf.cast(moving_mean, dtype), tf.cast(moving_variance, dtype)
+
+            def per_channel(value):
+                return None if value is None else tf.reshape(tf.cast(value, dtype), [-1] + [1] * (rank - 1 - axis))
+
+            def compose(factor, offset):                        # what gamma and beta make of x * factor + offset
+                factor, offset = _utils.smart_cond(
+                    is_training, lambda: (factor, offset), lambda: (tf.ones_like(factor), tf.zeros_like(offset)))
+                if gamma is not None:
+                    factor, offset = factor * gamma, offset * gamma
+                return factor, offset if beta is None else offset + beta
+
+            mean, variance = _utils.smart_cond(is_training, moments, inference_moments)
+            gamma, beta = per_channel(gamma), per_channel(beta)
+            if adjustment:
+                gamma, beta = compose(*(tf.cast(value, dtype) for value in adjustment(tf.shape(inputs))))
+            if renorm:
+                limits = {key: tf.cast(value, dtype) for key, value in (renorm_clipping or {}).items()}
+                stddev = tf.sqrt(variance + epsilon)
+                reference = tf.maximum(tf.cast(renorm_stddev, dtype), epsilon ** .5)
+                r = tf.clip_by_value(stddev / reference, limits.get('rmin', 0), limits.get('rmax', dtype.max))
+                d_max = limits.get('dmax', dtype.max)
+                d = tf.clip_by_value((mean - tf.cast(renorm_mean, dtype)) / reference, -d_max, d_max)
+                gamma, beta = compose(per_channel(tf.stop_gradient(r)), per_channel(tf.stop_gradient(d)))
+            outputs = tf.cast(tf.nn.batch_normalization(
+                x, per_channel(mean), per_channel(variance), beta, gamma, epsilon), inputs.dtype)
+        outputs.set_shape(inputs.shape)
+
+        training, update = _utils.constant_value(is_training), nonempty
+        if (training is None or training) and nonempty is not False:
+            if training is None:
+                update = tf.logical_and(tf.cast(is_training, tf.bool), nonempty)
+
+            def updated(value, moving):
+                value = tf.cast(value, tf.float32)
+                return value if update is True else tf.where(update, value, moving)
+
+            def average(moving, value, decay):
+                with tf.name_scope('AssignMovingAvg'):
+                    return moving.assign_sub((moving - updated(value, moving)) * (1 - decay))
+
+            with tf.control_dependencies([outputs] if renorm else []):      # which reads what is updated here
+                if zero_debias_moving_mean:
+                    biased = statistic(f'{sc.name}/moving_mean/biased', v1.zeros_initializer())
+                    local_step = statistic(f'{sc.name}/moving_mean/local_step', v1.zeros_initializer(), shape=[])
+                    steps = tf.identity(local_step.assign_add(tf.cast(update, tf.float32)))
+                    unbiased = tf.identity(average(biased, mean, decay)) / (1 - decay ** steps)
+                    updates = [moving_mean.assign(updated(unbiased, moving_mean))]
+                else:
+                    updates = [average(moving_mean, mean, decay)]
+                if renorm:
+                    moving = tf.identity(average(moving_stddev, stddev, decay))
+                    updates += [moving_variance.assign(updated(tf.nn.relu(moving ** 2 - epsilon), moving_variance)),
+                                average(renorm_mean, mean, renorm_decay), average(renorm_stddev, stddev, renorm_decay)]
+                else:
+                    updates += [average(moving_variance, variance, decay)]
+            if updates_collections is not None and _in_tf1_graph():
+                for op in updates:
+                    v1.add_to_collections(updates_collections, op)
+            elif not tf.executing_eagerly() and not getattr(v1.get_default_graph(), '_add_control_dependencies', False):
+                with tf.control_dependencies(updates):
+                    outputs = tf.identity(outputs)
+        if activation_fn is not None:
+            outputs = activation_fn(outputs)
+        return _utils.collect_named_outputs(outputs_collections, sc.name, outputs)
+
+
+def _add_variable_to_collections(variable, collections_set, collections_name):
+    """Compares by identity (== is elementwise in TensorFlow 2), and leaves out weights that a getter has cast."""
+    collections = _utils.get_variable_collections(collections_set, collections_name) or []
+    for part in variable if isinstance(variable, _PartitionedVariable) else [variable]:
+        for collection in collections if isinstance(part, tf.Variable) and not tf.executing_eagerly() else []:
+            if not any(part is other for other in v1.get_collection(collection)):
+                v1.add_to_collection(collection, part)
+
+
+def _collect_named_outputs(collections, alias, outputs, in_graph=_utils.collect_named_outputs):
+    """Eagerly, a layer's new output takes the place of its last one: nothing else would ever remove that."""
+    if collections and tf.executing_eagerly():
+        for name in [collections] if isinstance(collections, str) else collections:
+            kept = v1.get_collection_ref(name)
+            kept[:] = [other for other in kept if alias not in getattr(other, 'aliases', ())]
+    return in_graph(collections, alias, outputs)
+
+
+def _convert_collection_to_dict(collection, clear_collection=False, in_graph=_utils.convert_collection_to_dict):
+    return in_graph(collection, clear_collection or tf.executing_eagerly())
+
+
+_asked = threading.local()
+
+
+def layer_regularizer() -> Callable[[tf.Tensor], tf.Tensor] | None:
+    """For a `custom_getter`: the regularizer of the layer weight that is being asked for, or None.
+
+    Layers like `slim.conv2d` do not pass it to `get_variable`: they add its value to REGULARIZATION_LOSSES themselves,
+    in graphs only, and in the type of the weights that the getter returned. Other variables (`slim.model_variable`,
+    `slim.batch_norm`) have it in the getter's own argument `regularizer`.
+    """
+    return getattr(_asked, 'regularizer', None)
+
+
+def _add_weight(self, *args, plain=_Layer.add_weight, **kwargs):
+    _asked.regularizer = kwargs.get('regularizer')
+    try:
+        return plain(self, *args, **kwargs)
+    finally:
+        _asked.regularizer = None
+
+
+class _ArgScopes(threading.local):
+    """A stack of arg scopes per thread: the replicas of MirroredStrategy take turns in the middle of a layer."""
+
+    def __init__(self, main):
+        self.stack = main if threading.current_thread() is threading.main_thread() else [main[-1]]
+
+
+def _repair():
+    for name, members in _MOVED.items():
+        module = _private(f'tensorflow.python.{name}')
+        for member, value in members.items():
+            if not hasattr(module, member):
+                setattr(module, member, value)
+    try:
+        getattr(_layers.normalization_layers, 'BatchNormalization')     # noqa: B009
+    except (ImportError, AttributeError):
+        # The function object stays, so that earlier imports of it and arg scopes over it hold; its body is changed.
+        body, = (cell for cell in slim.batch_norm.__closure__ if cell.cell_contents is slim.batch_norm.__wrapped__)
+        batch_norm._key_op = _arg_scope.arg_scope_func_key(slim.batch_norm)
+        body.cell_contents = slim.batch_norm.__wrapped__ = batch_norm
+    _layers._add_variable_to_collections = _add_variable_to_collections
+    _utils.collect_named_outputs = _collect_named_outputs
+    _utils.convert_collection_to_dict = _convert_collection_to_dict
+    _Layer.add_weight = _add_weight
+    scopes = _ArgScopes(_arg_scope._ARGSTACK)
+    _arg_scope._get_arg_stack = lambda: scopes.stack
+    # tf-slim's way of calling TensorFlow's old layers, of which they warn.
+    warnings.filterwarnings('ignore', r'`(layer\.(apply|updates)|tf\.layers\.flatten)` ', module='tensorflow.python')
+
+
+_repair()
