@@ -6,7 +6,7 @@ import tf_slim as slim
 from tf_slim.nets import inception_v1 as slim_inception_v1
 
 import tf_slim_compat  # noqa: F401
-from nets import inception_v1
+from nets import heads, inception_v1
 from nets.inception_v1 import ROOT_BLOCK, inception_v1_arg_scope, inception_v1_base, modules
 
 ENDPOINTS = [name for name, _ in ROOT_BLOCK + modules()]
@@ -135,6 +135,36 @@ def test_auxiliary_classifiers_of_small_and_unknown_images(graph):
     assert end_points['AuxLogits_4e'].shape.as_list() == [2, 10]
     with tf.Graph().as_default(), pytest.raises(ValueError, match='known height and width'):
         inception_v1.inception_v1(images(2, None, None, 3), 10, create_aux_logits=True, global_pool=True)
+
+
+def test_auxiliary_dropout():
+    """The paper drops 70%; a last layer that is the identity shows which features are left."""
+    values = {'FullyConnected_0e/weights': tf.eye(1024), 'FullyConnected_0e/biases': tf.zeros([1024])}
+
+    def getter(_, name, shape=None, dtype=None, **unused):
+        return values.get(name[2:], tf.ones(shape, dtype))
+
+    with tf.compat.v1.variable_scope(tf.compat.v1.get_variable_scope(), custom_getter=getter):
+        logits = heads.aux_logits(tf.ones([4, 14, 14, 8]), 1024, 'A').numpy()
+    # Each feature is 4x4x128 sums of 8 ones and a bias, and a bias; those left are scaled by 1 / 0.3.
+    assert set(np.unique(logits)) == {0, np.float32((4 * 4 * 128 * 9 + 1) / 0.3)}
+    assert (logits != 0).mean() == pytest.approx(0.3, abs=0.04)
+
+
+def test_moving_statistics(hold):
+    """Decay 0.9997, epsilon 0.001, no gamma."""
+    values = np.random.RandomState(5).uniform(-1, 1, [4, 16, 16, 3]).astype(np.float32)
+    in_scope(hold, inception_v1_base, values, 'Conv2d_1a_7x7')       # makes the variables
+    before = {name.rsplit('/')[-1]: v.numpy() for name, v in hold.variables.items()}
+    assert set(before) == {'weights', 'beta', 'moving_mean', 'moving_variance'}
+    net, _ = in_scope(hold, inception_v1_base, values, 'Conv2d_1a_7x7')
+    mean, variance = tf.nn.moments(tf.nn.conv2d(values, before['weights'], 2, 'SAME'), [0, 1, 2])
+    after = {name.rsplit('/')[-1]: v.numpy() for name, v in hold.variables.items()}
+    np.testing.assert_allclose((after['moving_mean'] - before['moving_mean']) / 0.0003, mean - before['moving_mean'],
+                               atol=2e-3)
+    expected = tf.nn.relu(tf.nn.batch_normalization(tf.nn.conv2d(values, before['weights'], 2, 'SAME'), mean, variance,
+                                                    before['beta'], None, 0.001))
+    np.testing.assert_allclose(net, expected, atol=1e-3)
 
 
 def test_true_5x5(graph, read_golden):

@@ -37,6 +37,20 @@ def test_dropout_only_in_training(hold):
     np.testing.assert_allclose(training['dropout3'].numpy()[kept], 4 * training['fc3'].numpy()[kept], rtol=1e-5)
 
 
+def test_arg_scope():
+    """Weights from a normal of deviation 0.1 cut at two deviations (0.8796 of it is left); their L2 loss."""
+    with tf.Graph().as_default(), tf.compat.v1.Session() as session:
+        with slim.arg_scope(lenet.lenet_arg_scope(weight_decay=0.5)):
+            lenet.lenet(tf.zeros([1, 28, 28, 1]))
+        session.run(tf.compat.v1.global_variables_initializer())
+        weights = session.run(slim.get_variables_by_suffix('weights'))
+        losses = session.run(tf.compat.v1.losses.get_regularization_losses())
+        assert all((biases == 0).all() for biases in session.run(slim.get_variables_by_suffix('biases')))
+    assert weights[2].std() == pytest.approx(0.08796, rel=0.01)
+    assert max(np.abs(value).max() for value in weights) <= 0.2
+    np.testing.assert_allclose(losses, [0.5 * (value ** 2).sum() / 2 for value in weights], rtol=1e-4)
+
+
 @pytest.mark.parametrize('shape, message', [
     ([None, None, None, 1], 'known height and width'),
     ([1, 3, 28, 1], 'at least 4x4 pixels; these are 3x28'),
