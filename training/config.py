@@ -147,7 +147,7 @@ class TrainConfig(_Config):
     adam_beta1: float = _flag(0.9, 'Decay of the first moment.', _OPTIMIZER, minimum=0.0, maximum=1.0)
     adam_beta2: float = _flag(0.999, 'Decay of the second moment.', _OPTIMIZER, minimum=0.0, maximum=1.0)
     adadelta_rho: float = _flag(0.95, 'Decay of adadelta.', _OPTIMIZER, minimum=0.0, maximum=1.0)
-    adagrad_initial_accumulator_value: float = _flag(0.1, 'Start of the sums.', _OPTIMIZER, minimum=0.0)
+    adagrad_initial_accumulator_value: float = _flag(0.1, 'Start of the sums.', _OPTIMIZER, above=0.0)
     ftrl_learning_rate_power: float = _flag(-0.5, 'Power of the learning rate.', _OPTIMIZER, maximum=0.0)
     ftrl_initial_accumulator_value: float = _flag(0.1, 'Start of the sums.', _OPTIMIZER, minimum=0.0)
     ftrl_l1: float = _flag(0.0, 'L1 strength.', _OPTIMIZER, minimum=0.0)

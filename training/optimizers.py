@@ -19,6 +19,7 @@ SLOTS = {
     'rmsprop': {'velocity': 'RMSProp', 'momentum': 'RMSProp_1'},
     'sgd': {},
 }
+_NEXT_TO_NONE = 1e-30  # a momentum of 0: for that itself Keras makes no slot, which TF1 does
 
 
 class Momentum(keras.optimizers.SGD):
@@ -84,9 +85,12 @@ def make_optimizer(config: TrainConfig, rate, variables: list[tf.Variable]) -> k
             l2_regularization_strength=config.ftrl_l2,
             initial_accumulator_value=config.ftrl_initial_accumulator_value,
         ),
-        'momentum': lambda: Momentum(rate, momentum=config.momentum),
+        'momentum': lambda: Momentum(rate, momentum=config.momentum or _NEXT_TO_NONE),
         'rmsprop': lambda: optimizers.RMSprop(
-            rate, rho=config.rmsprop_decay, momentum=config.rmsprop_momentum, epsilon=config.opt_epsilon
+            rate,
+            rho=config.rmsprop_decay,
+            momentum=config.rmsprop_momentum or _NEXT_TO_NONE,
+            epsilon=config.opt_epsilon,
         ),
         'sgd': lambda: optimizers.SGD(rate),
     }[config.optimizer]()
