@@ -9,9 +9,11 @@ This is the only file of the project that touches private names of TensorFlow an
 import functools
 import importlib
 import threading
+import types
 import warnings
 from collections.abc import Callable
 
+import numpy as np
 import tensorflow as tf
 import tf_slim as slim
 
@@ -42,6 +44,7 @@ _layers = _private('tf_slim.layers.layers')
 _utils = _private('tf_slim.layers.utils')
 _Layer = _private('tensorflow.python.layers.base', 'Layer')
 _arg_scope = _private('tf_slim.ops.arg_scope')
+_variables = _private('tf_slim.ops.variables')
 
 
 def _in_tf1_graph():
@@ -63,6 +66,7 @@ def holds_variables() -> bool:
             or _default_variable_store()._store_eager_variables)
 
 
+@tf.autograph.experimental.do_not_convert
 def batch_norm(inputs, decay=0.999, center=True, scale=False, epsilon=0.001, activation_fn=None,
                param_initializers=None, param_regularizers=None, updates_collections=v1.GraphKeys.UPDATE_OPS,
                is_training=True, reuse=None, variables_collections=None, outputs_collections=None, trainable=True,
@@ -275,10 +279,43 @@ def _add_weight(self, *args, plain=_Layer.add_weight, **kwargs):
 
 
 class _ArgScopes(threading.local):
-    """A stack of arg scopes per thread: the replicas of MirroredStrategy take turns in the middle of a layer."""
+    """The arg scopes of a thread; the replicas of MirroredStrategy are threads that take turns within a layer."""
 
     def __init__(self, main):
-        self.stack = main if threading.current_thread() is threading.main_thread() else [main[-1]]
+        self.main, self.stack = main, [main()[-1]]
+
+    def get(self):
+        if threading.current_thread() is threading.main_thread():
+            return self.main()
+        if not self.stack:                      # an arg scope that is refused takes one too many with it
+            self.stack.append({})
+        return self.stack
+
+
+class _Whole(np.ndarray):
+    """What `assign_from_checkpoint` cuts the parts of a partitioned variable from, with a list of slices."""
+
+    def __getitem__(self, key):
+        return super().__getitem__(tuple(key) if isinstance(key, list) else key)
+
+
+class _CheckpointReader:
+
+    def __init__(self, path):
+        self._reader = v1.train.NewCheckpointReader(path)
+        self.has_tensor = self._reader.has_tensor
+
+    def get_tensor(self, name):
+        return np.asarray(self._reader.get_tensor(name)).view(_Whole)
+
+
+def _run_in_graph(thread, run):
+    """TensorFlow 2 starts a thread eagerly; the Supervisor's read the graph of their session."""
+    def run_in_graph(self):
+        with self._sess.graph.as_default():
+            run(self)
+
+    thread.run = run_in_graph
 
 
 def _repair():
@@ -295,11 +332,14 @@ def _repair():
         batch_norm._key_op = _arg_scope.arg_scope_func_key(slim.batch_norm)
         body.cell_contents = slim.batch_norm.__wrapped__ = batch_norm
     _layers._add_variable_to_collections = _add_variable_to_collections
+    for name in ('SVStepCounterThread', 'SVSummaryThread', 'SVTimerCheckpointThread'):
+        thread = _private('tensorflow.python.training.supervisor', name)
+        _run_in_graph(thread, thread.run)
+    _variables.tf = types.SimpleNamespace(train=types.SimpleNamespace(NewCheckpointReader=_CheckpointReader))
     _utils.collect_named_outputs = _collect_named_outputs
     _utils.convert_collection_to_dict = _convert_collection_to_dict
     _Layer.add_weight = _add_weight
-    scopes = _ArgScopes(_arg_scope._ARGSTACK)
-    _arg_scope._get_arg_stack = lambda: scopes.stack
+    _arg_scope._get_arg_stack = _ArgScopes(_arg_scope._get_arg_stack).get
     # tf-slim's way of calling TensorFlow's old layers, of which they warn.
     warnings.filterwarnings('ignore', r'`(layer\.(apply|updates)|tf\.layers\.flatten)` ', module='tensorflow.python')
 

@@ -73,8 +73,9 @@ def session_run(build, steps=1):
         return values, {v.op.name: session.run(v) for v in v1.global_variables()}
 
 
-@pytest.mark.parametrize('mode', ['eager', 'function', 'xla'])
-@pytest.mark.parametrize('dtype', TOLERANCE, ids=lambda dtype: dtype.name)
+@pytest.mark.parametrize('mode, dtype', [
+    *itertools.product(['eager', 'function'], TOLERANCE), ('xla', tf.float32), ('xla', tf.bfloat16)],
+    ids=lambda value: getattr(value, 'name', value))
 @pytest.mark.parametrize('shape, data_format, fused', [
     ((8, 3), 'NHWC', None), ((8, 3), 'NCHW', True), ((8, 3), 'NHWC', False),
     ((4, 5, 5, 3), 'NHWC', None), ((4, 5, 5, 3), 'NHWC', False), ((4, 5, 5, 3), 'NCHW', None),
