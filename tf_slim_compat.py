@@ -11,6 +11,7 @@ import importlib
 import threading
 import types
 import warnings
+import zlib
 from collections.abc import Callable
 
 import numpy as np
@@ -235,6 +236,25 @@ def batch_norm(inputs, decay=0.999, center=True, scale=False, epsilon=0.001, act
         return _utils.collect_named_outputs(outputs_collections, sc.name, outputs)
 
 
+@tf.autograph.experimental.do_not_convert
+def dropout(inputs, keep_prob=0.5, noise_shape=None, is_training=True, outputs_collections=None, scope=None, seed=None,
+            plain=slim.dropout.__wrapped__) -> tf.Tensor:
+    """Dropout: the body of `slim.dropout`, which in addition takes two integers, a tensor [2], as the seed.
+
+    What is dropped is then a function of that seed and the layer's scope alone, so that a training can be taken up again
+    to the bit; with an integer or no seed it comes from TensorFlow's own random state, as in tf-slim.
+    """
+    if not tf.is_tensor(seed):
+        return plain(inputs, keep_prob, noise_shape, is_training, outputs_collections, scope, seed)
+    with v1.variable_scope(scope, 'Dropout', [inputs]) as sc:
+        own_seed = tf.random.fold_in(seed, zlib.crc32(sc.name.encode()))
+        outputs = _utils.smart_cond(
+            is_training,
+            lambda: tf.nn.experimental.stateless_dropout(inputs, 1 - keep_prob, own_seed, noise_shape=noise_shape),
+            lambda: tf.identity(inputs))
+        return _utils.collect_named_outputs(outputs_collections, sc.name, outputs)
+
+
 def _add_variable_to_collections(variable, collections_set, collections_name):
     """Compares by identity (== is elementwise in TensorFlow 2), and leaves out weights that a getter has cast."""
     collections = _utils.get_variable_collections(collections_set, collections_name) or []
@@ -318,6 +338,13 @@ def _run_in_graph(thread, run):
     thread.run = run_in_graph
 
 
+def _change_body(function, body):
+    """The function object stays, so that earlier imports of it and arg scopes over it hold; its body is changed."""
+    cell, = (cell for cell in function.__closure__ if cell.cell_contents is function.__wrapped__)
+    body._key_op = _arg_scope.arg_scope_func_key(function)
+    cell.cell_contents = function.__wrapped__ = body
+
+
 def _repair():
     for name, members in _MOVED.items():
         module = _private(f'tensorflow.python.{name}')
@@ -327,10 +354,8 @@ def _repair():
     try:
         getattr(_layers.normalization_layers, 'BatchNormalization')     # noqa: B009
     except (ImportError, AttributeError):
-        # The function object stays, so that earlier imports of it and arg scopes over it hold; its body is changed.
-        body, = (cell for cell in slim.batch_norm.__closure__ if cell.cell_contents is slim.batch_norm.__wrapped__)
-        batch_norm._key_op = _arg_scope.arg_scope_func_key(slim.batch_norm)
-        body.cell_contents = slim.batch_norm.__wrapped__ = batch_norm
+        _change_body(slim.batch_norm, batch_norm)
+    _change_body(slim.dropout, dropout)
     _layers._add_variable_to_collections = _add_variable_to_collections
     for name in ('SVStepCounterThread', 'SVSummaryThread', 'SVTimerCheckpointThread'):
         thread = _private('tensorflow.python.training.supervisor', name)

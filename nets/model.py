@@ -5,8 +5,6 @@ TF-Slim's builders ask `get_variable` for their variables, which outside a TF1 g
 `tf.Variable` that it fills once. No graph collection is involved, so replica threads cannot race. Parameters are
 float32; a layer that computes in another type is handed its weight cast.
 """
-
-import difflib
 import fnmatch
 from collections.abc import Callable, Iterable
 from typing import NamedTuple
@@ -14,16 +12,18 @@ from typing import NamedTuple
 import tensorflow as tf
 import tf_slim as slim
 
-import tf_slim_compat  # noqa: F401
-from nets import nets_factory
+import tf_slim_compat
+from nets import registry
+from nets.names import unknown
 
 
 class _Spec(NamedTuple):
     """What a builder asked of `get_variable`."""
 
-    shape: tuple
+    shape: tuple[int, ...]
     initializer: Callable
     trainable: bool
+    regularizer: Callable | None
 
 
 class Model(tf.Module):
@@ -34,8 +34,8 @@ class Model(tf.Module):
       num_classes: the number of logits; None or 0 for features without a head.
       image_size: the side of the square images that its variables are made for (only networks whose fully connected
         layers see the whole image depend on it); the network's default size if None.
-      channels: of the images.
-      weight_decay: factor of the L2 loss on the variables that the network's arg scope regularizes.
+      channels: of the images; those of the published weights if None.
+      weight_decay: given to the network's arg scope, which regularizes the weights with it.
       **kwargs: further arguments of the builder, `create_aux_logits=True` for one.
 
     Raises:
@@ -46,38 +46,25 @@ class Model(tf.Module):
       endpoint_shapes: endpoint name -> shape (batch unknown) for training, in the order of the network.
     """
 
-    def __init__(
-        self,
-        network: str,
-        num_classes: int | None = None,
-        *,
-        image_size: int | None = None,
-        channels: int = 3,
-        weight_decay: float = 0.0,
-        **kwargs,
-    ):
+    def __init__(self, network: str, num_classes: int | None = None, *, image_size: int | None = None,
+                 channels: int | None = None, weight_decay: float = 0.0, **kwargs):
         super().__init__(name=network)
-        if network not in nets_factory.networks_map:
-            nets_factory.get_network_fn(network, num_classes)  # which says what is wrong
-        builder, arg_scope = nets_factory.networks_map[network], nets_factory.arg_scopes_map[network]
-        self.network, self.num_classes, self.weight_decay = network, num_classes, weight_decay
-        self.image_size, self.channels = image_size or builder.default_image_size, channels
+        row = registry.get(network)
+        self.network, self.num_classes = network, num_classes
+        self.image_size, self.channels = image_size or row.default_image_size, channels or row.channels
 
-        def build(images, training, batch_norm_decay=None):
-            scope = arg_scope(weight_decay=weight_decay)
-            if batch_norm_decay:
+        def build(images, training, batch_norm_decay=None, dropout_seed=None):
+            scope = row.make_arg_scope(weight_decay=weight_decay)
+            if batch_norm_decay is not None:
                 scope = _with_batch_norm_decay(scope, batch_norm_decay)
-            with slim.arg_scope(scope):
-                return builder(images, num_classes, is_training=training, **kwargs)
+            with slim.arg_scope(scope), slim.arg_scope([slim.dropout], seed=dropout_seed):
+                return row.build(images, num_classes, is_training=training, **kwargs)
 
         self._build = build
-        specs, self.endpoint_shapes, regularized = _blueprint(
-            lambda images: _scoped(builder, arg_scope, images, num_classes, kwargs),
-            [None, self.image_size, self.image_size, channels],
-        )
+        specs, self.endpoint_shapes = _blueprint(build, [None, self.image_size, self.image_size, self.channels])
         self.by_name = {name: _make_variable(name, spec) for name, spec in specs.items()}
         self._order = list(specs)
-        self._regularized = [name for name in specs if name in regularized]
+        self._regularizers = {name: spec.regularizer for name, spec in specs.items() if spec.regularizer}
         self._compiled = tf.function(self._select, autograph=False, reduce_retracing=True)
 
     @property
@@ -94,47 +81,40 @@ class Model(tf.Module):
         """Logits [batch, num_classes], float32; computed in the type of the images [batch, height, width, channels]."""
         return self._run(images, training, None)
 
-    def endpoints(
-        self, images: tf.Tensor, names: Iterable[str] | str = '*', training: bool = False
-    ) -> dict[str, tf.Tensor]:
+    def endpoints(self, images: tf.Tensor, names: Iterable[str] | str = '*',
+                  training: bool = False) -> dict[str, tf.Tensor]:
         """The endpoints of these names or patterns (`Mixed_5*`), computing nothing that they do not need.
 
         Raises:
           ValueError: a name that no endpoint has.
         """
-        names = [names] if isinstance(names, str) else list(names)
         wanted = set()
-        for name in names:
+        for name in [names] if isinstance(names, str) else names:
             found = fnmatch.filter(self.endpoint_shapes, name)
             if not found:
-                near = difflib.get_close_matches(name, self.endpoint_shapes, 1)
-                hint = f' Did you mean {near[0]!r}?' if near else ''
-                raise ValueError(
-                    f'{self.network} has no endpoint {name!r}.{hint} It has: {", ".join(self.endpoint_shapes)}.'
-                )
+                raise unknown(f'endpoint of {self.network}', name, self.endpoint_shapes)
             wanted.update(found)
         return self._run(images, training, tuple(name for name in self.endpoint_shapes if name in wanted))
 
-    def build(
-        self, images: tf.Tensor, training: bool, batch_norm_decay: Callable | None = None
-    ) -> tuple[tf.Tensor, dict]:
+    def build(self, images: tf.Tensor, training: bool, batch_norm_decay: Callable | None = None,
+              dropout_seed: tf.Tensor | None = None) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
         """TF-Slim's `(logits, end_points)`, for code that runs in a `tf.function` of its own, such as a training step.
 
         Args:
           images: [batch, height, width, channels]; the network computes in their type.
           training: whether dropout and batch statistics are on; moving statistics are then updated in place.
           batch_norm_decay: a function of the arg scope's decay that gives the decay to use (for a warm-up).
+          dropout_seed: integers [2], of which dropout is then a function; None for TensorFlow's own random state.
         """
-        with tf.compat.v1.variable_scope(
-            tf.compat.v1.get_variable_scope(), custom_getter=self._get, reuse=tf.compat.v1.AUTO_REUSE
-        ):
-            return self._build(images, training, batch_norm_decay)
+        with tf.compat.v1.variable_scope(tf.compat.v1.get_variable_scope(), custom_getter=self._get,
+                                         reuse=tf.compat.v1.AUTO_REUSE):
+            return self._build(images, training, batch_norm_decay, dropout_seed)
 
     def regularization_loss(self) -> tf.Tensor:
-        """The L2 loss of the weights that the arg scope regularizes, times `weight_decay`; a float32 scalar."""
-        if not self.weight_decay or not self._regularized:
-            return tf.constant(0.0)
-        return self.weight_decay * tf.add_n([tf.nn.l2_loss(self.by_name[name]) for name in self._regularized])
+        """The sum of the regularizers that the network's arg scope gives its variables; a float32 scalar."""
+        losses = [regularizer(self.by_name[name]) for name, regularizer in self._regularizers.items()]
+        losses = [loss for loss in losses if loss is not None]  # slim.l2_regularizer(0.0) gives None
+        return tf.add_n(losses) if losses else tf.constant(0.0)
 
     def _get(self, getter, name, shape=None, dtype=tf.float32, **unused):
         variable = self.by_name.get(name)
@@ -147,7 +127,9 @@ class Model(tf.Module):
             )
         return variable if dtype == tf.float32 else tf.cast(variable, dtype)
 
-    def _select(self, images, training, names):
+    def _select(self, images, training, names, size=(None, None)):
+        # The size is part of the signature: pooling kernels depend on it, so that no trace may serve two.
+        images = tf.ensure_shape(images, [None, *size, None])
         logits, end_points = self.build(images, training)
         return tf.cast(logits, tf.float32) if names is None else {name: end_points[name] for name in names}
 
@@ -155,7 +137,8 @@ class Model(tf.Module):
         # Eagerly, a function that is traced once: it drops the endpoints that are not asked for, and Python's cost.
         if tf.inside_function() or not tf.executing_eagerly():
             return self._select(images, training, names)
-        return self._compiled(tf.convert_to_tensor(images), training, names)
+        images = tf.convert_to_tensor(images)
+        return self._compiled(images, training, names, tuple(images.shape[1:3]))
 
 
 def create_model(network: str, num_classes: int | None = None, **kwargs) -> Model:
@@ -163,42 +146,25 @@ def create_model(network: str, num_classes: int | None = None, **kwargs) -> Mode
     return Model(network, num_classes, **kwargs)
 
 
-def _scoped(builder, arg_scope, images, num_classes, kwargs):
-    # Any weight decay other than 0 makes the arg scope show which variables it regularizes.
-    with slim.arg_scope(arg_scope(weight_decay=1.0)):
-        return builder(images, num_classes, is_training=True, **kwargs)
-
-
 def _blueprint(build, input_shape):
-    """Builds once in a graph to throw away; returns variables, endpoint shapes, names of regularized variables."""
+    """Builds once, for training, in a graph to throw away; returns the variables' specs and the endpoints' shapes."""
     specs = {}
 
-    def record(getter, name, shape=None, initializer=None, trainable=True, **kwargs):
-        variable = getter(name, shape=shape, initializer=initializer, trainable=trainable, **kwargs)
-        specs.setdefault(name, _Spec(tuple(variable.shape.as_list()), initializer, trainable))
+    def record(getter, name, initializer=None, trainable=True, regularizer=None, **kwargs):
+        layers_own = tf_slim_compat.layer_regularizer()
+        variable = getter(name, initializer=initializer, trainable=trainable, regularizer=regularizer, **kwargs)
+        specs.setdefault(name, _Spec(tuple(variable.shape), initializer, trainable, regularizer or layers_own))
         return variable
 
-    with tf.Graph().as_default():
-        with tf.compat.v1.variable_scope('', custom_getter=record):
-            _, end_points = build(tf.compat.v1.placeholder(tf.float32, input_shape))
-        losses = tf.compat.v1.losses.get_regularization_losses()
-        regularized = {name for loss in losses for name in _variables_above(loss.op)}
-    return specs, {name: tensor.shape.as_list() for name, tensor in end_points.items()}, regularized
-
-
-def _variables_above(op):
-    found, todo = set(), [op]
-    while todo:
-        op = todo.pop()
-        if op.type in ('VarHandleOp', 'VariableV2'):
-            found.add(op.name)
-        todo.extend(tensor.op for tensor in op.inputs)
-    return found
+    with tf.Graph().as_default(), tf.compat.v1.variable_scope('', custom_getter=record):
+        _, end_points = build(tf.compat.v1.placeholder(tf.float32, input_shape), True)
+    return specs, {name: tensor.shape.as_list() for name, tensor in end_points.items()}
 
 
 def _make_variable(name, spec):
-    # Replicas see different batches, so their moving statistics are averaged.
-    moving = {} if spec.trainable else {'aggregation': tf.VariableAggregation.MEAN}
+    # Replicas see different batches: each keeps its own moving statistics, and whoever reads them gets the mean.
+    moving = {} if spec.trainable else {'aggregation': tf.VariableAggregation.MEAN,
+                                        'synchronization': tf.VariableSynchronization.ON_READ}
     initializer = spec.initializer() if isinstance(spec.initializer, type) else spec.initializer
     return tf.Variable(lambda: initializer(spec.shape, dtype=tf.float32), trainable=spec.trainable, name=name, **moving)
 

@@ -182,7 +182,7 @@ class Trainer(tf.Module):
         config, model, step = self.config, self.model, self.optimizer.iterations
         warm = _warmed_up(step) if config.batch_norm_warmup else None
         with tf.GradientTape() as tape:
-            logits, end_points = model.build(tf.cast(images, config.precision), True, warm)
+            logits, end_points = model.build(tf.cast(images, config.precision), True, warm, self._dropout_seed(step))
             loss = self._cross_entropy(logits, labels)
             for name, aux in end_points.items():
                 if name.startswith('AuxLogits'):
@@ -197,6 +197,11 @@ class Trainer(tf.Module):
             for average, variable in zip(self.averages, model.variables, strict=True):
                 average.assign_sub((average - variable) * (1 - decay))
         return loss
+
+    def _dropout_seed(self, step):
+        # A function of the step and the replica, so that a training that is taken up again drops what it would have.
+        replica = tf.distribute.get_replica_context().replica_id_in_sync_group
+        return tf.stack([tf.cast(self.config.seed, tf.int64), tf.cast(step, tf.int64) << 16 | tf.cast(replica, tf.int64)])
 
     def _cross_entropy(self, logits, labels):
         smoothing, classes = self.config.label_smoothing, logits.shape[-1]
