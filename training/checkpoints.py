@@ -13,6 +13,9 @@ import numpy as np
 import tensorflow as tf
 
 AVERAGE = '/ExponentialMovingAverage'
+_STATE_FILE = 'checkpoint'
+# What TensorFlow's reader raises where a file is cut short, not a checkpoint, or missing.
+_READ_ERRORS = (tf.errors.OpError, RuntimeError, ValueError, LookupError)
 _SUFFIXES = ('.data-00000-of-00001', '.index')  # in the order of moving: without its index there is no checkpoint
 
 
@@ -24,19 +27,38 @@ def latest(path: str) -> str | None:
     """The newest checkpoint of a training's folder; None where the folder has none.
 
     Raises:
-      CheckpointError: the folder's state file names checkpoints that are not there.
+      CheckpointError: the folder's state file is damaged, or names checkpoints that are not there.
     """
-    state = tf.train.get_checkpoint_state(path) if tf.io.gfile.isdir(path) else None
-    if state is None:
-        return None
-    for prefix in [state.model_checkpoint_path, *reversed(state.all_model_checkpoint_paths)]:
-        # The folder may have been moved since.
-        for candidate in (prefix, os.path.join(path, os.path.basename(prefix))):
+    names = _named(path)
+    for name in reversed(names):
+        # The folder may have been moved or copied since: what is in it comes first.
+        for candidate in (_local(path, name), name):
             if _exists(candidate):
                 return candidate
-    raise CheckpointError(
-        f'{os.path.join(path, "checkpoint")} names {state.model_checkpoint_path}, which is not there.'
-    )
+    if names:
+        raise CheckpointError(f'{os.path.join(path, _STATE_FILE)} names {names[-1]}, which is not there.')
+    return None
+
+
+def _named(folder):
+    """The checkpoints that the folder's state file names, the newest last."""
+    file = os.path.join(folder, _STATE_FILE)
+    if not tf.io.gfile.exists(file):
+        return []
+    try:
+        state = tf.train.get_checkpoint_state(folder)
+    except ValueError:  # it names none
+        state = None
+    if state is None:
+        raise CheckpointError(
+            f'{file} is damaged: its first line should be of the form model_checkpoint_path: "model.ckpt-500".'
+        )
+    newest = state.model_checkpoint_path
+    return [*(name for name in state.all_model_checkpoint_paths if name != newest), newest]
+
+
+def _local(folder, name):
+    return os.path.join(folder, os.path.basename(name))
 
 
 def resolve(path: str) -> str:
@@ -48,7 +70,7 @@ def resolve(path: str) -> str:
     if tf.io.gfile.isdir(path):
         found = latest(path)
         if found is None:
-            raise CheckpointError(f'There is no checkpoint in {path}: the folder has no file named `checkpoint`.')
+            raise CheckpointError(f'There is no checkpoint in {path}: the folder has no file named `{_STATE_FILE}`.')
         return found
     prefix = re.sub(r'\.(index|meta|data-\d+-of-\d+)$', '', path)
     if not _exists(prefix):
@@ -68,7 +90,7 @@ class Reader:
         self.path = resolve(path)
         try:
             self._reader = tf.train.load_checkpoint(self.path)
-        except (tf.errors.OpError, RuntimeError, ValueError) as error:
+        except _READ_ERRORS as error:
             raise CheckpointError(f'{self.path} is not a TensorFlow checkpoint, or is damaged: {error}') from None
         self.shapes = {name: tuple(shape) for name, shape in self._reader.get_variable_to_shape_map().items()}
 
@@ -76,7 +98,7 @@ class Reader:
         """The value of a variable; raises CheckpointError where the file is damaged."""
         try:
             return self._reader.get_tensor(name)
-        except (tf.errors.OpError, RuntimeError, ValueError) as error:
+        except _READ_ERRORS as error:
             raise CheckpointError(f'{self.path} is damaged, {name} cannot be read: {error}') from None
 
 
@@ -100,7 +122,7 @@ def restore(
     """
     missing = [name for name in variables if name not in reader.shapes]
     misshapen = [
-        f'{name} {list(reader.shapes[name])} (here {variable.shape.as_list()})'
+        name
         for name, variable in variables.items()
         if name in reader.shapes and reader.shapes[name] != tuple(variable.shape)
     ]
@@ -118,15 +140,19 @@ def restore(
 
 
 def _mismatch(reader, variables, missing, misshapen, hint):
-    extra = sorted(name for name in reader.shapes if name not in variables)
-    roots = sorted({name.split('/')[0] for name in reader.shapes if '/' in name})
-    parts = [f'{reader.path} does not fit']
+    # Slots and averages of a variable belong to it; global_step and the like are no network's.
+    ours = {'', *variables}
+    extra = sorted(name for name in reader.shapes if name not in ours and os.path.dirname(name) not in ours)
+    shapes = [(reader.shapes[name], tuple(variables[name].shape)) for name in misshapen]
+    why = f'{len(missing)} variables are missing and {len(misshapen)} have another shape'
     if len(missing) == len(variables):
-        parts[0] += f': it is a checkpoint of another network ({", ".join(roots[:3])})'
-    elif all('Logits' in line or '/fc' in line for line in misshapen) and misshapen and not missing:
-        parts[0] += ': it was made for another number of classes'
-    parts[0] += f'; {len(missing)} variables are missing and {len(misshapen)} have another shape. {hint}'.rstrip()
-    for title, names in (('Missing', missing), ('Of another shape', misshapen), ('In the checkpoint alone', extra)):
+        roots = sorted({name.split('/')[0] for name in reader.shapes if '/' in name})
+        why = f'it is a checkpoint of another network ({", ".join(roots[:3])})'
+    elif not missing and all(there[:-1] == here[:-1] for there, here in shapes):
+        why = 'it was made for another number of classes'
+    parts = [f'{reader.path} does not fit: {why}. {hint}'.rstrip()]
+    unfit = [f'{name} {list(there)} (here {list(here)})' for name, (there, here) in zip(misshapen, shapes, strict=True)]
+    for title, names in (('Missing', missing), ('Of another shape', unfit), ('In the checkpoint alone', extra)):
         if names:
             parts.append(f'{title}: {", ".join(names)}.')
     return '\n'.join(parts)
@@ -136,7 +162,7 @@ def save(folder: str, step: int, values: Mapping[str, object], keep: int) -> str
     """Writes `model.ckpt-STEP`, whole or not at all, and removes the oldest checkpoints beyond `keep`.
 
     Args:
-      folder: where to.
+      folder: where to; it is made if it is not there.
       step: in the name.
       values: name in the checkpoint -> tensor, variable or array.
       keep: how many to keep, this one included.
@@ -149,7 +175,10 @@ def save(folder: str, step: int, values: Mapping[str, object], keep: int) -> str
     """
     prefix = os.path.join(folder, f'model.ckpt-{step}')
     part = os.path.join(folder, f'.writing-{os.getpid()}')
+    here = [path for path in (_local(folder, name) for name in _named(folder)) if path != prefix and _exists(path)]
+    kept, dropped = [*here, prefix][-keep:], [*here, prefix][:-keep]
     try:
+        tf.io.gfile.makedirs(folder)
         with tf.device('/cpu:0'):
             names = sorted(values)
             tf.raw_ops.SaveV2(
@@ -160,29 +189,31 @@ def save(folder: str, step: int, values: Mapping[str, object], keep: int) -> str
             )
         for suffix in _SUFFIXES:
             tf.io.gfile.rename(part + suffix, prefix + suffix, overwrite=True)
-        state = tf.train.get_checkpoint_state(folder)
-        older = [
-            path for path in (state.all_model_checkpoint_paths if state else []) if path != prefix and _exists(path)
-        ]
-        kept, dropped = [*older, prefix][-keep:], [*older, prefix][:-keep]
         tf.compat.v1.train.update_checkpoint_state(folder, prefix, kept)
     except (tf.errors.OpError, OSError) as error:
-        earlier = latest(folder) if tf.io.gfile.isdir(folder) else None
+        earlier = latest(folder)
         raise CheckpointError(
             f'The checkpoint of step {step} could not be written to {folder}: {_reason(error)}. '
             + (f'The last whole one is {earlier}.' if earlier else 'There is no earlier one.')
         ) from None
     finally:
-        for path in tf.io.gfile.glob(part + '*'):
-            tf.io.gfile.remove(path)
+        _remove(part)
     for path in dropped:
-        for file in tf.io.gfile.glob(path + '.*'):
-            tf.io.gfile.remove(file)
+        _remove(path)
     return prefix
 
 
+def _remove(prefix):
+    folder, name = os.path.split(prefix)
+    for file in tf.io.gfile.listdir(folder) if tf.io.gfile.isdir(folder) else []:
+        if file == name or file.startswith(name + '.'):
+            tf.io.gfile.remove(os.path.join(folder, file))
+
+
 def _reason(error):
-    return (getattr(error, 'message', None) or str(error)).splitlines()[0].removesuffix(' [Op:SaveV2] name: ')
+    # TensorFlow says "{{node}} path; reason [Op:name]".
+    text = (getattr(error, 'message', None) or str(error)).splitlines()[0]
+    return text.split(' [Op:')[0].split('}} ')[-1].split('; ')[-1]
 
 
 def starts_with_any(name: str, prefixes: str | None) -> bool:
