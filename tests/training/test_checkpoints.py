@@ -1,0 +1,359 @@
+"""Checkpoints: TF1's own Saver reads what is written and the other way round; whole or not at all; mismatches named."""
+import contextlib
+import os
+import resource
+import shutil
+
+import numpy as np
+import pytest
+import tensorflow as tf
+import tf_slim as slim
+
+import tf_slim_compat  # noqa: F401
+from datasets import dataset_factory
+from nets import nets_factory
+from training import checkpoints
+from training.checkpoints import CheckpointError
+from training.config import TrainConfig
+from training.loop import Trainer
+
+tf1 = tf.compat.v1
+OPTIMIZERS = {
+    'adadelta': tf1.train.AdadeltaOptimizer, 'adagrad': tf1.train.AdagradOptimizer, 'adam': tf1.train.AdamOptimizer,
+    'ftrl': tf1.train.FtrlOptimizer, 'momentum': lambda rate: tf1.train.MomentumOptimizer(rate, 0.9),
+    'rmsprop': lambda rate: tf1.train.RMSPropOptimizer(rate, momentum=0.9), 'sgd': tf1.train.GradientDescentOptimizer,
+}
+VALUES = {'net/weights': np.arange(12, dtype='f').reshape(3, 4), 'net/biases': np.array([0.5, -0.5], 'f'),
+          'global_step': np.int64(7)}
+
+
+@pytest.fixture
+def folder(tmp_path):
+    return str(tmp_path)
+
+
+def saved(folder, step=7, keep=5, **values):
+    return checkpoints.save(folder, step, {**VALUES, **values}, keep)
+
+
+def variables(names=('net/weights', 'net/biases')):
+    return {name: tf.Variable(tf.zeros_like(VALUES[name])) for name in names}
+
+
+def files(folder):
+    return sorted(os.listdir(folder))
+
+
+# TF-Slim's programs and ours read one another's.
+
+def tf1_training(optimizer, trained=None):
+    """The graph of TF-Slim's training script: LeNet with an optimizer and moving averages."""
+    step = tf1.train.get_or_create_global_step()
+    logits, _ = nets_factory.get_network_fn('lenet', 10, is_training=True)(tf1.placeholder(tf.float32, [2, 4, 4, 1]))
+    tf1.losses.softmax_cross_entropy(tf.one_hot([1, 2], 10), logits)
+    averages = tf1.train.ExponentialMovingAverage(0.9, step)
+    train = slim.learning.create_train_op(tf1.losses.get_total_loss(), OPTIMIZERS[optimizer](0.1),
+                                          variables_to_train=trained and slim.get_variables(trained))
+    with tf.control_dependencies([train]):
+        averages.apply(slim.get_model_variables())
+
+
+def our_training(optimizer, folder, **settings):
+    config = TrainConfig(model_name='lenet', dataset_name='digits', optimizer=optimizer, moving_average_decay=0.9,
+                         train_dir=folder, **settings)
+    return Trainer(config, dataset_factory.get_dataset('digits', 'train'), 4, 1)
+
+
+@pytest.mark.parametrize('optimizer, trained', [*((name, None) for name in OPTIMIZERS), ('momentum', 'LeNet/fc4')])
+def test_a_training_is_written_under_tf1s_names_and_read_by_its_saver(folder, optimizer, trained):
+    trainer = our_training(optimizer, folder, trainable_scopes=trained)
+    prefix = trainer.save(20)
+    with tf.Graph().as_default(), tf1.Session() as session:
+        tf1_training(optimizer, trained)
+        wanted = {variable.op.name: variable for variable in tf1.global_variables()}
+        shapes = {name: variable.shape.as_list() for name, variable in wanted.items()}
+        tf1.train.Saver().restore(session, prefix)
+        found = session.run(wanted)
+    assert dict(tf.train.list_variables(prefix)) == shapes
+    assert any(name.endswith('/ExponentialMovingAverage') for name in shapes)
+    assert found['global_step'] == 20 and found['global_step'].dtype == np.int64
+    for name, variable in trainer.state().items():
+        np.testing.assert_array_equal(found[name], variable, err_msg=name)
+    if optimizer == 'adam':  # TF1's after 20 steps
+        assert found['beta1_power'] == pytest.approx(0.9**21) and found['beta2_power'] == pytest.approx(0.999**21)
+
+
+@pytest.mark.parametrize('optimizer', ['adam', 'rmsprop'])
+def test_a_training_of_tf1_is_taken_up(folder, optimizer):
+    with tf.Graph().as_default(), tf1.Session() as session:
+        tf1_training(optimizer)
+        rng = np.random.default_rng(0)
+        for variable in tf1.global_variables():
+            variable.load(rng.uniform(size=variable.shape).astype('f') if variable.op.name != 'global_step' else 31,
+                          session)
+        prefix = tf1.train.Saver().save(session, os.path.join(folder, 'model.ckpt'), 31)
+        expected = session.run({variable.op.name: variable for variable in tf1.global_variables()})
+    assert checkpoints.latest(folder) == prefix
+    trainer = our_training(optimizer, folder)
+    trainer.resume(prefix)
+    for name, variable in trainer.state().items():
+        np.testing.assert_array_equal(variable, expected[name], err_msg=name)
+    assert trainer.optimizer.iterations == 31
+
+
+@pytest.mark.parametrize('version, sharded', [('V1', False), ('V2', False), ('V2', True)])
+def test_both_formats_of_tf1s_saver_are_read(folder, version, sharded):
+    with tf.Graph().as_default(), tf1.Session() as session:
+        tf1.get_variable('net/weights', initializer=VALUES['net/weights'])
+        with tf.device('/cpu:0'):
+            tf1.get_variable('net/biases', initializer=VALUES['net/biases'])
+        session.run(tf1.global_variables_initializer())
+        saver = tf1.train.Saver(write_version=getattr(tf1.train.SaverDef, version), sharded=sharded)
+        prefix = saver.save(session, os.path.join(folder, 'model.ckpt'))
+    ours = variables()
+    assert checkpoints.restore(checkpoints.Reader(folder), ours) == []
+    assert checkpoints.resolve(prefix) == prefix
+    for name, variable in ours.items():
+        np.testing.assert_array_equal(variable, VALUES[name])
+
+
+def test_types_and_values_are_kept(folder):
+    values = {'a/half': tf.constant([1.5], tf.bfloat16), 'a/none': np.zeros((0, 3), 'f'), 'a/step': np.int64(2**40)}
+    reader = tf.train.load_checkpoint(checkpoints.save(folder, 1, values, 1))
+    assert reader.get_tensor('a/step') == 2**40 and reader.get_tensor('a/step').dtype == np.int64
+    assert reader.get_tensor('a/half').astype('f') == 1.5 and reader.get_tensor('a/none').shape == (0, 3)
+
+
+# How a checkpoint is found.
+
+def test_a_folder_a_prefix_and_any_file_mean_a_checkpoint(folder):
+    saved(folder, 3)
+    prefix = saved(folder, 7)
+    for path in (folder, folder + '/', prefix, prefix + '.index', prefix + '.data-00000-of-00001', prefix + '.meta'):
+        assert checkpoints.resolve(path) == prefix, path
+    assert checkpoints.resolve(os.path.join(folder, 'model.ckpt-3')) == os.path.join(folder, 'model.ckpt-3')
+
+
+def test_tf1_finds_it_too(folder):
+    prefix = saved(folder)
+    assert tf1.train.latest_checkpoint(folder) == prefix
+
+
+def test_where_there_is_none(folder):
+    assert checkpoints.latest(folder) is None
+    assert checkpoints.latest(os.path.join(folder, 'nowhere')) is None
+    with pytest.raises(CheckpointError, match='no file named `checkpoint`'):
+        checkpoints.resolve(folder)
+    with pytest.raises(CheckpointError, match='There is no checkpoint .*model.ckpt-9'):
+        checkpoints.resolve(os.path.join(folder, 'model.ckpt-9'))
+
+
+def test_a_moved_folder(tmp_path):
+    there, here = str(tmp_path / 'there'), str(tmp_path / 'here')
+    os.mkdir(there)
+    for step in (1, 2):
+        saved(there, step)
+    shutil.move(there, here)
+    assert checkpoints.latest(here) == os.path.join(here, 'model.ckpt-2')
+    saved(here, 3, keep=2)
+    assert {name.split('.')[1] for name in files(here) if '.' in name} == {'ckpt-2', 'ckpt-3'}
+
+
+def test_a_copied_folder_leaves_the_original_alone(tmp_path):
+    original, copy = str(tmp_path / 'original'), str(tmp_path / 'copy')
+    os.mkdir(original)
+    for step in (1, 2):
+        saved(original, step)
+    shutil.copytree(original, copy)
+    before = files(original)
+    assert checkpoints.latest(copy) == os.path.join(copy, 'model.ckpt-2')
+    saved(copy, 3, keep=1)
+    assert files(original) == before
+    assert files(copy) == ['checkpoint', 'model.ckpt-3.data-00000-of-00001', 'model.ckpt-3.index']
+
+
+def test_the_newest_that_is_still_there(folder):
+    for step in (1, 2, 3):
+        saved(folder, step)
+    os.remove(os.path.join(folder, 'model.ckpt-3.index'))
+    assert checkpoints.latest(folder) == os.path.join(folder, 'model.ckpt-2')
+    for step in (1, 2):
+        os.remove(os.path.join(folder, f'model.ckpt-{step}.index'))
+    with pytest.raises(CheckpointError, match='names .*model.ckpt-3, which is not there'):
+        checkpoints.latest(folder)
+
+
+@pytest.mark.parametrize('text', ['', 'garbage', 'model_checkpoint_path: "model.ck'])
+def test_a_damaged_state_file_is_no_empty_folder(folder, text):
+    saved(folder)
+    with open(os.path.join(folder, 'checkpoint'), 'w') as file:
+        file.write(text)
+    for use in (checkpoints.latest, checkpoints.resolve, saved):
+        with pytest.raises(CheckpointError, match='checkpoint is damaged'):
+            use(folder)
+
+
+# How many are kept.
+
+@pytest.mark.parametrize('name', ['run', 'my [run] *?'])
+def test_the_newest_are_kept_and_the_state_file_names_them(tmp_path, name):
+    folder = str(tmp_path / name)
+    os.mkdir(folder)
+    open(os.path.join(folder, 'model.ckpt-10-of-mine.txt'), 'w').close()  # only begins like a checkpoint
+    for step in (1, 10, 2, 11):
+        prefix = saved(folder, step, keep=2)
+        assert checkpoints.latest(folder) == prefix
+    kept = [os.path.join(folder, f'model.ckpt-{step}') for step in (2, 11)]
+    state = tf.train.get_checkpoint_state(folder)
+    assert list(state.all_model_checkpoint_paths) == kept and state.model_checkpoint_path == kept[-1]
+    assert files(folder) == sorted(['checkpoint', 'model.ckpt-10-of-mine.txt'] + [
+        os.path.basename(path) + end for path in kept for end in ('.data-00000-of-00001', '.index')])
+
+
+def test_a_step_that_is_there_is_replaced(folder):
+    saved(folder)
+    prefix = saved(folder, **{'net/biases': np.array([3, 4], 'f')})
+    np.testing.assert_array_equal(checkpoints.Reader(folder).value('net/biases'), [3, 4])
+    assert list(tf.train.get_checkpoint_state(folder).all_model_checkpoint_paths) == [prefix]
+
+
+# Whole or not at all.
+
+@contextlib.contextmanager
+def full_disk(limit):
+    """No file may grow beyond so many bytes; Python ignores the signal of that, so that writing fails."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+@pytest.mark.parametrize('limit', [0, 50_000])
+def test_a_full_disk_leaves_the_earlier_ones(folder, limit):
+    prefix = saved(folder)
+    before = files(folder)
+    with full_disk(limit), pytest.raises(CheckpointError) as caught:
+        saved(folder, 8, keep=1, **{'net/weights': np.ones([200, 200], 'f')})
+    assert str(caught.value) == (f'The checkpoint of step 8 could not be written to {folder}: File too large. '
+                                 f'The last whole one is {prefix}.')
+    assert files(folder) == before
+    np.testing.assert_array_equal(checkpoints.Reader(folder).value('net/weights'), VALUES['net/weights'])
+    assert saved(folder, 8) == checkpoints.latest(folder)  # and once there is room it goes on
+
+
+def test_a_file_in_the_folders_place(tmp_path):
+    path = tmp_path / 'run'
+    path.write_text('mine')
+    with pytest.raises(CheckpointError, match='not be written to .*/run: .*ot a directory. There is no earlier one'):
+        saved(str(path))
+    assert path.read_text() == 'mine'
+
+
+def test_a_missing_folder_is_made(tmp_path):
+    folder = str(tmp_path / 'new' / 'run')
+    assert checkpoints.latest(folder) is None
+    assert saved(folder) == checkpoints.latest(folder) == os.path.join(folder, 'model.ckpt-7')
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason='root may write everywhere')
+def test_a_folder_without_permission(folder):
+    prefix = saved(folder)
+    os.chmod(folder, 0o500)
+    try:
+        with pytest.raises(CheckpointError, match=f'Permission denied. The last whole one is {prefix}'):
+            saved(folder, 8)
+    finally:
+        os.chmod(folder, 0o700)
+
+
+# Damage.
+
+def big_checkpoint(folder):
+    return saved(folder, **{'net/weights': np.random.default_rng(0).normal(size=(3000,)).astype('f')})
+
+
+def test_data_cut_short(folder):
+    prefix = big_checkpoint(folder)
+    os.truncate(prefix + '.data-00000-of-00001', 5000)
+    ours = {'net/biases': tf.Variable([9.0, 9.0]), 'net/weights': tf.Variable(tf.fill([3000], 9.0))}
+    with pytest.raises(CheckpointError, match=f'{prefix} is damaged, net/weights cannot be read: '):
+        checkpoints.restore(checkpoints.Reader(prefix), ours)
+    assert all((variable.numpy() == 9).all() for variable in ours.values())  # nothing half restored
+
+
+def test_a_flipped_bit(folder):
+    prefix = big_checkpoint(folder)
+    with open(prefix + '.data-00000-of-00001', 'r+b') as file:
+        file.seek(6000)
+        byte = file.read(1)[0]
+        file.seek(6000)
+        file.write(bytes([byte ^ 1]))
+    with pytest.raises(CheckpointError, match='is damaged, net/weights cannot be read: '):
+        checkpoints.Reader(prefix).value('net/weights')
+
+
+def test_data_missing(folder):
+    prefix = big_checkpoint(folder)
+    os.remove(prefix + '.data-00000-of-00001')
+    with pytest.raises(CheckpointError, match='is damaged'):
+        checkpoints.Reader(prefix).value('net/weights')
+
+
+@pytest.mark.parametrize('content', [b'', b'\x00' * 300, b'an index? ' * 40])
+def test_an_index_of_garbage(folder, content):
+    prefix = big_checkpoint(folder)
+    with open(prefix + '.index', 'wb') as file:
+        file.write(content)
+    with pytest.raises(CheckpointError, match=f'{prefix} is not a TensorFlow checkpoint, or is damaged'):
+        checkpoints.Reader(folder)
+
+
+# What does not fit.
+
+def test_every_missing_misshapen_and_extra_variable_is_named(folder):
+    prefix = saved(folder, **{'net/old': np.zeros(1, 'f'), 'net/biases/Momentum': np.zeros(2, 'f')})
+    ours = {'net/weights': tf.Variable(tf.ones([3, 3, 4])), 'net/biases': tf.Variable(tf.ones([2])),
+            'net/new_1': tf.Variable(1.0), 'net/new_2': tf.Variable(1.0)}
+    with pytest.raises(CheckpointError) as caught:
+        checkpoints.restore(checkpoints.Reader(folder), ours, hint='Use another.')
+    assert str(caught.value).splitlines() == [
+        f'{prefix} does not fit: 2 variables are missing and 1 have another shape. Use another.',
+        'Missing: net/new_1, net/new_2.',
+        'Of another shape: net/weights [3, 4] (here [3, 3, 4]).',
+        'In the checkpoint alone: net/old.',  # a slot of a variable that is wanted is not extra
+    ]
+    np.testing.assert_array_equal(ours['net/biases'], [1, 1])  # nothing half restored
+
+
+def test_missing_ones_can_be_ignored_but_not_all(folder):
+    saved(folder)
+    reader = checkpoints.Reader(folder)
+    ours = {**variables(), 'net/new': tf.Variable(1.0)}
+    assert checkpoints.restore(reader, ours, ignore_missing=True) == ['net/new']
+    np.testing.assert_array_equal(ours['net/weights'], VALUES['net/weights'])
+    with pytest.raises(CheckpointError, match='none of the 2 variables .* another network'):
+        checkpoints.restore(reader, {'a/b': tf.Variable(1.0), 'a/c': tf.Variable(1.0)}, ignore_missing=True)
+    with pytest.raises(CheckpointError, match=r'net/biases \[2\] \(here \[3\]\)'):
+        checkpoints.restore(reader, {**variables(), 'net/biases': tf.Variable([1., 2., 3.])}, ignore_missing=True)
+
+
+def test_another_network_is_called_so(folder):
+    saved(folder)
+    with pytest.raises(CheckpointError, match=r'it is a checkpoint of another network \(net\)'):
+        checkpoints.restore(checkpoints.Reader(folder), {'LeNet/conv1/weights': tf.Variable(1.0)})
+
+
+@pytest.mark.parametrize('shape, classes', [([3, 7], True), ([5, 4], False), ([3, 4, 1], False)])
+def test_another_number_of_classes_is_called_so(folder, shape, classes):
+    saved(folder)
+    with pytest.raises(CheckpointError) as caught:
+        checkpoints.restore(checkpoints.Reader(folder), {**variables(), 'net/weights': tf.Variable(tf.zeros(shape))})
+    assert ('another number of classes' in str(caught.value)) == classes
+
+
+@pytest.mark.parametrize('scopes, expected', [(None, []), ('', []), ('a,b/c', ['a', 'b/c']), (' a , ,b,', ['a', 'b'])])
+def test_scopes(scopes, expected):
+    assert list(checkpoints.split_scopes(scopes)) == expected
+    assert checkpoints.starts_with_any('b/c/weights', scopes) == any(scope in ('b', 'b/c') for scope in expected)
