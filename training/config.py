@@ -7,6 +7,7 @@ in its place.
 import dataclasses
 import difflib
 import json
+import math
 import os
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -35,7 +36,7 @@ def one_of(value: object, valid: Iterable[str]) -> str:
     """The part of an error that names the nearest valid name and lists all."""
     valid = list(valid)
     near = difflib.get_close_matches(str(value), valid, 1)
-    return (f'did you mean {near[0]}? ' if near else '') + f'It must be one of {", ".join(valid)}.'
+    return (f'did you mean {near[0]}? It' if near else 'it') + f' must be one of {", ".join(valid)}.'
 
 
 def _flag(default, text, group, *, choices=None, minimum=None, above=None, maximum=None, instead=None):
@@ -49,14 +50,17 @@ def _check(field, value):
         raise ConfigError(f'{flag} is not supported: {rule["instead"]}')
     if value is None:
         return
+    if value == '' and field.default:
+        raise ConfigError(f'{flag}: it must not be empty.')
+    if isinstance(value, float) and not math.isfinite(value):
+        raise ConfigError(f'{flag}: it must be a finite number.')
     if rule['choices'] and value not in rule['choices']:
         raise ConfigError(f'{flag}: {one_of(value, rule["choices"])}')
-    # Written so that NaN is refused too.
-    if rule['minimum'] is not None and not value >= rule['minimum']:
+    if rule['minimum'] is not None and value < rule['minimum']:
         raise ConfigError(f'{flag}: it must be at least {rule["minimum"]}.')
-    if rule['above'] is not None and not value > rule['above']:
+    if rule['above'] is not None and value <= rule['above']:
         raise ConfigError(f'{flag}: it must be greater than {rule["above"]}.')
-    if rule['maximum'] is not None and not value <= rule['maximum']:
+    if rule['maximum'] is not None and value > rule['maximum']:
         raise ConfigError(f'{flag}: it must be at most {rule["maximum"]}.')
 
 
@@ -213,11 +217,14 @@ def eval_config(given: Mapping[str, Any]) -> EvalConfig:
     if 'dataset_name' in given or 'model_name' in given:
         return EvalConfig(**given)
     checkpoint = given.get('checkpoint_path', QUICKSTART_DIR)
-    trained = load_train_config(checkpoint if os.path.isdir(checkpoint) else os.path.dirname(checkpoint))
+    folder = checkpoint if os.path.isdir(checkpoint) else os.path.dirname(checkpoint) or '.'
+    if not any(map(os.path.exists, (checkpoint, f'{checkpoint}.index'))):
+        raise ConfigError(f'There is no checkpoint {checkpoint}: run train_image_classifier.py first, or give '
+                          '--checkpoint_path.')
+    trained = load_train_config(folder)
     if trained is None:
-        raise ConfigError(
-            f'What was trained in {checkpoint} is not known, as there is no {CONFIG_FILE}: give --checkpoint_path, '
-            '--model_name and --dataset_name, or run train_image_classifier.py first.')
+        raise ConfigError(f'{folder} has no {CONFIG_FILE}, which would tell what was trained: give --model_name and '
+                          '--dataset_name too.')
     shared = {field.name: getattr(trained, field.name) for field in dataclasses.fields(_Config)}
     as_trained = dict(
         shared, checkpoint_path=checkpoint, eval_dir=os.path.join(trained.train_dir, 'eval'), dataset_split_name=None,

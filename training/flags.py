@@ -1,8 +1,10 @@
 """The command line: absl flags made from the fields of a config, so that each is written once, in `training.config`."""
 
 import dataclasses
+import difflib
 import itertools
 import os
+import re
 import textwrap
 import types
 import typing
@@ -12,6 +14,7 @@ from absl import flags
 from training.config import GROUPS, ConfigError
 
 _WIDTH = 100
+_MUST_BE = {'bool': 'true or false', 'int': 'a whole number', 'float': 'a number'}
 
 
 class HelpWanted(Exception):
@@ -37,8 +40,15 @@ def parse(config_class: type, argv: list[str], summary: str) -> dict[str, typing
         flags.DEFINE_bool(name, False, 'Show this help.', short_name=short, flag_values=values)
     try:
         extra = values(argv)[1:]
+    except flags.UnrecognizedFlagError as error:
+        near = difflib.get_close_matches(error.flagname, [field.name for field in dataclasses.fields(config_class)], 1)
+        hint = f'did you mean --{near[0]}? ' if near else ''
+        raise ConfigError(f'--{error.flagname} is not a flag: {hint}--help lists all.') from None
+    except flags.IllegalFlagValueError as error:
+        flag, name = re.match(r'flag (--(\w+)=.*?): ', str(error), re.DOTALL).groups()
+        raise ConfigError(f'{flag}: it must be {_MUST_BE[values[name].flag_type()]}.') from None
     except flags.Error as error:
-        raise ConfigError(f'{error} --help lists all flags.') from None
+        raise ConfigError(f'{error}.') from None
     if values.help or values.helpshort or values.helpfull:
         raise HelpWanted(help_text(config_class, os.path.basename(argv[0]), summary))
     if extra:
