@@ -227,7 +227,7 @@ def eval_config(given: Mapping[str, Any]) -> EvalConfig:
                           '--dataset_name too.')
     shared = {field.name: getattr(trained, field.name) for field in dataclasses.fields(_Config)}
     as_trained = dict(
-        shared, checkpoint_path=checkpoint, eval_dir=os.path.join(trained.train_dir, 'eval'), dataset_split_name=None,
+        shared, checkpoint_path=checkpoint, eval_dir=os.path.join(folder, 'eval'), dataset_split_name=None,
         eval_image_size=trained.train_image_size, moving_average_decay=trained.moving_average_decay)
     return EvalConfig(**{**as_trained, **given})
 
