@@ -10,7 +10,7 @@ def average_pool(net: tf.Tensor, kernel: int, stride: int, scope: str) -> tf.Ten
 
     So a network that was drawn for 224 pixels also takes smaller images. An unknown size counts as large.
     """
-    sizes = [kernel if size is None else min(size, kernel) for size in net.shape[1:3]]
+    sizes = [kernel if size is None else min(size, kernel) for size in net.shape.as_list()[1:3]]
     return slim.avg_pool2d(net, sizes, stride=stride, padding='VALID', scope=scope)
 
 
@@ -20,7 +20,7 @@ def squeeze(logits: tf.Tensor, name: str = 'SpatialSqueeze') -> tf.Tensor:
     Raises:
       ValueError: height and width are known and not 1.
     """
-    if any(size not in (1, None) for size in logits.shape[1:3]):
+    if any(size not in (1, None) for size in logits.shape.as_list()[1:3]):
         raise ValueError(f'Images of this size leave logits on a map of {logits.shape[1]}x{logits.shape[2]}: '
                          'pass global_pool=True to average over it (or spatial_squeeze=False to keep it).')
     return tf.squeeze(logits, [1, 2], name=name)
@@ -46,7 +46,7 @@ def aux_logits(net: tf.Tensor, num_classes: int, scope: str, dropout_keep_prob: 
     Raises:
       ValueError: height or width of the map are unknown.
     """
-    if None in tuple(net.shape[1:3]):
+    if None in net.shape.as_list()[1:3]:
         raise ValueError('Auxiliary logits are fully connected: they need images of a known height and width.')
     with tf.compat.v1.variable_scope(scope):                                        # at 224x224
         net = average_pool(net, 5, stride=3, scope='AvgPool_0a_5x5')                # 4x4x512, 4x4x528

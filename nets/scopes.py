@@ -27,15 +27,16 @@ def network_scope(scope: str | tf.compat.v1.VariableScope | None, default_name: 
       RuntimeError: called eagerly or in a tf.function, and nothing would hold the variables.
     """
     shape = tf.TensorShape(getattr(inputs, 'shape', None))
-    if shape.rank != 4 or shape[-1] is None:
+    sizes = shape.as_list() if shape.rank == 4 else [None]  # plain numbers, also after tf.disable_v2_behavior()
+    if sizes[-1] is None:
         raise ValueError(f'{default_name} takes images [batch, height, width, channels] with a known number of '
                          f'channels; the shape given is {shape}.')
     if not tf.as_dtype(inputs.dtype).is_floating:
         raise ValueError(f'{default_name} takes images of a float type, preprocessed; '
                          f'the type given is {tf.as_dtype(inputs.dtype).name}.')
-    if any(size is not None and size < min_size for size in shape[1:3]):
+    if any(size is not None and size < min_size for size in sizes[1:3]):
         raise ValueError(f'{default_name} takes images of at least {min_size}x{min_size} pixels; '
-                         f'these are {shape[1]}x{shape[2]}.')
+                         f'these are {sizes[1]}x{sizes[2]}.')
     if not tf_slim_compat.holds_variables():
         raise RuntimeError(f'Nothing holds the variables of {default_name} here, so each call would make new ones: '
                            'use nets.create_model(name, num_classes), or build it inside a tf.Graph.')

@@ -36,9 +36,10 @@ class Layer(NamedTuple):
 
     def build(self, net: tf.Tensor, scope: str) -> tf.Tensor:
         """Applies the layer to `net`, [batch, height, width, channels]."""
-        if self.padding == 'VALID' and any(size is not None and size < self.kernel for size in net.shape[1:3]):
+        sizes = net.shape.as_list()[1:3]
+        if self.padding == 'VALID' and any(size is not None and size < self.kernel for size in sizes):
             raise ValueError(f'{scope} needs a map of at least {self.kernel}x{self.kernel}; its input is '
-                             f'{net.shape[1]}x{net.shape[2]}: give larger images.')
+                             f'{sizes[0]}x{sizes[1]}: give larger images.')
         if self.kind == 'MaxPool':
             return slim.max_pool2d(net, self.kernel, stride=self.stride, padding=self.padding, scope=scope)
         return slim.conv2d(net, self.width, self.kernel, stride=self.stride, padding=self.padding, scope=scope)
@@ -107,7 +108,7 @@ def _build_module(branches: Module, inputs: tf.Tensor, scope: str) -> tf.Tensor:
                 for position, layer in enumerate(branch):
                     net = layer.build(net, layer.scope_at(position))
             outputs.append(net)
-        sizes = [tuple(net.shape[1:3]) for net in outputs]
+        sizes = [tuple(net.shape.as_list()[1:3]) for net in outputs]
         if len(set(sizes)) > 1:
             raise ValueError(f'The branches of {scope} end in maps of different sizes, {sizes}: '
                              'give them the same strides and paddings.')
