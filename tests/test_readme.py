@@ -1,0 +1,228 @@
+"""README.md and docs/ do what they say: the examples run, commands and flags exist, outputs are right.
+
+In a document, a block of Python that begins with `# FILE.py` is that file. All other blocks of Python, and the commands
+of sh blocks, run in their order as one program, in a folder with a copy of the project. A block of text right after one
+is its output. Trainings are cut to one step on small images.
+"""
+import dataclasses
+import json
+import pathlib
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+
+import numpy as np
+import PIL.Image
+import pytest
+import tensorflow as tf
+
+from datasets.registry import DATASETS
+from nets import registry
+from training import config, flags
+
+ROOT = pathlib.Path(__file__).parent.parent
+DOCUMENTS = ['README.md', *sorted(path.relative_to(ROOT).as_posix() for path in ROOT.glob('docs/*.md'))]
+SCRIPTS = {'train_image_classifier.py': (config.TrainConfig, config.train_config),
+           'eval_image_classifier.py': (config.EvalConfig, config.eval_config)}
+QUICK = {'train_image_classifier.py': ['--max_number_of_steps=1', '--train_image_size=32', '--batch_size=4']}
+PROJECT = ['nets', 'datasets', 'preprocessing', 'training', 'tf_slim_compat.py', *SCRIPTS]
+
+# What the program of a document begins with.
+PROGRAM = '''
+import contextlib, io, runpy, subprocess, sys
+
+
+def run(shown, name, *args):
+    sys.argv = [name, *args]
+    with contextlib.nullcontext() if shown else contextlib.redirect_stdout(io.StringIO()):
+        try:
+            runpy.run_module(name.removesuffix('.py'), run_name='__main__')
+        except SystemExit as end:
+            assert not end.code, f'{name} {args}: exit code {end.code}'
+
+'''
+
+
+def read(document):
+    return (ROOT / document).read_text(encoding='utf-8')
+
+
+def blocks(document):
+    """The language and the text of each block."""
+    return re.findall(r'^```(\w+)\n(.*?)^```$', read(document), re.S | re.M)
+
+
+def commands(block):
+    """The commands of an sh block, each a list of words."""
+    return [shlex.split(line, comments=True) for line in block.replace('\\\n', ' ').splitlines() if line.strip()]
+
+
+def all_commands():
+    return [command for document in DOCUMENTS for language, block in blocks(document) if language == 'sh'
+            for command in commands(block)]
+
+
+def prose(document):
+    """A document without its blocks."""
+    return re.sub(r'^```.*?^```$', '', read(document), flags=re.S | re.M)
+
+
+def photos(folder, classes):
+    """Four small photos of noise in a folder for each class: `folder/daisy/1.jpg`."""
+    random = np.random.RandomState(0)
+    for name in classes:
+        (folder / name).mkdir(parents=True)
+        for number in range(1, 5):
+            image = random.randint(0, 256, (40, 48, 3), np.uint8)
+            PIL.Image.fromarray(image).save(folder / name / f'{number}.jpg')
+
+
+def published_weights(path):
+    """Weights of Inception V1 under the names and in the format of TF-Slim's checkpoint, which is one file."""
+    variables = json.loads((ROOT / 'tests/golden/inception_v1.json').read_text())['variables']
+    random = np.random.RandomState(0)
+    values = [np.ones(shape, np.float32) if name.endswith('moving_variance') else
+              random.normal(0, 0.1, shape).astype(np.float32) for name, shape in variables.items()]
+    tf.raw_ops.Save(filename=str(path), tensor_names=list(variables), data=values)
+
+
+@pytest.fixture
+def folder(tmp_path):
+    for name in PROJECT:
+        if (ROOT / name).is_dir():
+            shutil.copytree(ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns('__pycache__'))
+        else:
+            shutil.copy(ROOT / name, tmp_path)
+    photos(tmp_path / 'flowers', ['daisy', 'dandelion', 'rose', 'sunflower', 'tulip'])
+    photos(tmp_path / 'birds', ['robin', 'wren'])
+    return tmp_path
+
+
+def run_document(document, folder):
+    """Runs a document in the folder, and compares what it prints."""
+    program, expected, found = [PROGRAM], [], blocks(document)
+    for (language, block), (following, output) in zip(found, [*found[1:], ('', '')], strict=True):
+        if following == 'text':
+            expected.append(output)
+        file, row = (re.match(pattern, block) for pattern in (r'# (\S+\.py)\n', r'# (\S+\.py), in NETWORKS\n'))
+        if file:
+            (folder / file[1]).write_text(block)
+        elif row:
+            before, end, after = (folder / row[1]).read_text().partition(')})\n')
+            assert end
+            (folder / row[1]).write_text(before + block + end + after)
+        elif language == 'python':
+            program.append(block)
+        elif language == 'sh':
+            for words in commands(block):
+                program.append(in_python(words, following == 'text', folder))
+    (folder / 'program.py').write_text('\n'.join(program))
+    done = subprocess.run([sys.executable, 'program.py'], cwd=folder, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr[-5000:]
+    assert done.stdout == ''.join(expected)
+
+
+def in_python(words, shown, folder):
+    """A line that does in a program what the command does; nothing for a command that is checked elsewhere."""
+    if words[0] != 'python':
+        return ''
+    if words[1] == '-m':
+        return f'run({shown}, {", ".join(map(repr, words[2:]))})'
+    if words[1] in SCRIPTS:
+        return f'run({shown}, {", ".join(map(repr, words[1:] + QUICK.get(words[1], [])))})'
+    assert (folder / words[1]).exists()
+    return f'subprocess.run({[sys.executable, *words[1:]]!r}, check=True)'
+
+
+def value(path, name):
+    return tf.train.load_variable(str(path), name)
+
+
+@pytest.mark.parametrize('words', all_commands(), ids=' '.join)
+def test_command(words):
+    """Each command exists, with its flags, whether or not it is run below."""
+    command = ' '.join(words)
+    if words[:2] == ['pip', 'install']:
+        extras = re.search(r'\[(.*)\]', command)
+        for extra in extras[1].split(',') if extras else ():
+            assert f"'{extra}': [" in (ROOT / 'setup.py').read_text()
+    elif words[0] == 'curl':
+        assert words[-1] in [registry.WEIGHTS_URL + row.weights for row in registry.NETWORKS.values() if row.weights]
+    elif words[0] == 'tar':
+        assert words[-1] in [row.weights for row in registry.NETWORKS.values()]
+    elif words[0] == 'python' and words[1] in SCRIPTS:
+        check_flags(words[1:])
+    else:
+        assert words[:3] == ['python', '-m', 'nets'] or f'# {words[1]}\n' in ''.join(map(read, DOCUMENTS))
+
+
+def check_flags(words):
+    settings, make = SCRIPTS[words[0]]
+    given = flags.parse(settings, words, '')
+    if given.get('model_name') in registry.NETWORKS:    # others are the reader's own
+        make(given)
+
+
+def test_commands_in_the_text():
+    """Those between backquotes, and those that the Makefile runs and suggests."""
+    makefile = (ROOT / 'Makefile').read_text().replace("\\'\n\t@echo '", '').replace("'\n", '\n')
+    texts = [makefile, *(f'{command}\n' for name in DOCUMENTS for command in re.findall('`([^`]*)`', prose(name)))]
+    found = [shlex.split(command) for text in texts for command in re.findall(r'python (\w+\.py\b.*)', text)]
+    for words in found:
+        check_flags(words)
+    assert len(found) >= 5
+
+
+def test_flags_in_the_text():
+    known = {field.name for settings, _ in SCRIPTS.values() for field in dataclasses.fields(settings)}
+    known |= {f'no{name}' for name in known} | {'help', 'image_size', 'num_classes', 'with', 'logdir'}
+    named = [name for document in DOCUMENTS for name in re.findall(r'--(\w+)', prose(document))]
+    assert 'num_clones' in named and set(named) <= known
+
+
+@pytest.mark.parametrize('document', DOCUMENTS)
+def test_links(document):
+    for target in re.findall(r'\]\(([^)]+)\)', prose(document)):
+        path, _, heading = target.partition('#')
+        target = (ROOT / document).parent / path if path else ROOT / document
+        assert target.exists()
+        headings = re.findall(r'^#+ (.*)$', target.read_text(), re.M)
+        assert not heading or heading in [line.lower().replace(' ', '-') for line in headings]
+
+
+def test_make_targets():
+    targets = re.findall(r'^([a-z]+):', (ROOT / 'Makefile').read_text(), re.M)
+    assert sorted(re.findall(r'^    make (\w+)', read('README.md'), re.M)) == sorted(targets) == ['test', 'train']
+
+
+def test_every_dataset_is_named():
+    for row in DATASETS.values():
+        line, = (line for line in read('README.md').splitlines() if line.startswith('|') and f'| `{row.name}`' in line
+                 or f', `{row.name}` |' in line)
+        assert all(split in line for split in row.splits)
+
+
+@pytest.mark.slow
+def test_readme(folder):
+    published_weights(folder / 'inception_v1.ckpt')
+    run_document('README.md', folder)
+    results = (folder / 'runs/flowers/eval/eval_results.json').read_text()
+    assert '"num_images": 5,' in results                # one of each class is held out
+    kept, trained = 'InceptionV1/Mixed_3b/Branch_1/Conv2d_0b_3x3/weights', 'InceptionV1/Logits/Conv2d_0c_1x1/weights'
+    np.testing.assert_array_equal(*(value(folder / path, kept) for path in ('inception_v1.ckpt', 'runs/last_layer')))
+    assert value(folder / 'runs/last_layer', trained).shape == (1, 1, 1024, 5)
+
+
+@pytest.mark.slow
+def test_coming_from_tf_slim(folder):
+    run_document('docs/coming_from_tf_slim.md', folder)
+    assert value(folder / 'runs/old', 'global_step') == 100
+
+
+@pytest.mark.slow
+def test_extending(folder):
+    run_document('docs/extending.md', folder)
+    assert value(folder / 'runs/tinynet', 'TinyNet/Mixed_2a/Branch_2/Conv2d_0b_1x1/weights').shape == (1, 1, 32, 32)
+    assert value(folder / 'runs/birds', 'TinyNet/Logits/biases').shape == (2,)
