@@ -159,8 +159,8 @@ class Dataset(slim.dataset.Dataset):
 
 
 def reason(error: tf.errors.OpError) -> str:
-    """The part of a TensorFlow error's message that says what happened."""
-    return error.message.split('}} ')[-1].split(' [Op:')[0].splitlines()[0]
+    """The part of a TensorFlow error's message that says what happened, with a full stop."""
+    return error.message.split('}} ')[-1].split(' [Op:')[0].splitlines()[0].rstrip('. ') + '.'
 
 
 class IndexReader:

@@ -68,8 +68,11 @@ class TFRecords(Dataset):
         if key is None:
             return tf.data.Dataset.from_tensor_slices(self.files).flat_map(read)
         files = tf.data.Dataset.from_tensor_slices(shuffled(tf.constant(self.files), key))
-        records = files.interleave(read, cycle_length=min(FILES_AT_ONCE, len(self.files)),
-                                   num_parallel_calls=num_readers, deterministic=True)
+        at_once = min(FILES_AT_ONCE, len(self.files))
+        # Not more readers than files; AUTOTUNE is below zero.
+        cycle = min(FILES_AT_ONCE, len(self.files))
+        records = files.interleave(read, cycle_length=cycle, num_parallel_calls=min(num_readers, cycle),
+                                   deterministic=True)
         # Blocks and not Dataset.shuffle, whose order depends on TensorFlow's global seed.
         blocks = records.batch(self._block).enumerate().map(lambda number, *block: shuffle(number, block[0]))
         return blocks.prefetch(1).unbatch()
