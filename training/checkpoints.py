@@ -144,7 +144,8 @@ def _mismatch(reader, variables, missing, misshapen, hint):
     ours = {'', *variables}
     extra = sorted(name for name in reader.shapes if name not in ours and os.path.dirname(name) not in ours)
     shapes = [(reader.shapes[name], tuple(variables[name].shape)) for name in misshapen]
-    why = f'{len(missing)} variables are missing and {len(misshapen)} have another shape'
+    counts = (len(missing), 'missing'), (len(misshapen), 'of another shape')
+    why = ' and '.join(f'{count} of {len(variables)} variables {what}' for count, what in counts if count)
     if len(missing) == len(variables):
         roots = sorted({name.split('/')[0] for name in reader.shapes if '/' in name})
         why = f'it is a checkpoint of another network ({", ".join(roots[:3])})'

@@ -319,7 +319,7 @@ def test_every_missing_misshapen_and_extra_variable_is_named(folder):
     with pytest.raises(CheckpointError) as caught:
         checkpoints.restore(checkpoints.Reader(folder), ours, hint='Use another.')
     assert str(caught.value).splitlines() == [
-        f'{prefix} does not fit: 2 variables are missing and 1 have another shape. Use another.',
+        f'{prefix} does not fit: 2 of 4 variables missing and 1 of 4 variables of another shape. Use another.',
         'Missing: net/new_1, net/new_2.',
         'Of another shape: net/weights [3, 4] (here [3, 3, 4]).',
         'In the checkpoint alone: net/old.',  # a slot of a variable that is wanted is not extra
