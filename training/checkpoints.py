@@ -118,7 +118,7 @@ def restore(
 
     Raises:
       CheckpointError: names every missing and every misshapen variable, and the checkpoint's own names that were not
-        asked for.
+        asked for; or says that it is of another network.
     """
     missing = [name for name in variables if name not in reader.shapes]
     misshapen = [
@@ -126,13 +126,14 @@ def restore(
         for name, variable in variables.items()
         if name in reader.shapes and reader.shapes[name] != tuple(variable.shape)
     ]
+    if missing and len(missing) == len(variables):
+        roots = sorted({name.split('/')[0] for name in reader.shapes if '/' in name})
+        raise CheckpointError(
+            f'{reader.path} is a checkpoint of another network ({", ".join(roots[:3])}): it has none of the '
+            f'{len(variables)} variables wanted, {missing[0]} for one.'
+        )
     if misshapen or (missing and not ignore_missing):
         raise CheckpointError(_mismatch(reader, variables, missing, misshapen, hint))
-    if missing and len(missing) == len(variables):
-        raise CheckpointError(
-            f'{reader.path} has none of the {len(variables)} variables wanted, {missing[0]} for one: it is a '
-            'checkpoint of another network.'
-        )
     values = {name: reader.value(name) for name in variables if name in reader.shapes}
     for name, value in values.items():
         variables[name].assign(value)
@@ -146,10 +147,7 @@ def _mismatch(reader, variables, missing, misshapen, hint):
     shapes = [(reader.shapes[name], tuple(variables[name].shape)) for name in misshapen]
     counts = (len(missing), 'missing'), (len(misshapen), 'of another shape')
     why = ' and '.join(f'{count} of {len(variables)} variables {what}' for count, what in counts if count)
-    if len(missing) == len(variables):
-        roots = sorted({name.split('/')[0] for name in reader.shapes if '/' in name})
-        why = f'it is a checkpoint of another network ({", ".join(roots[:3])})'
-    elif not missing and all(there[:-1] == here[:-1] for there, here in shapes):
+    if not missing and all(there[:-1] == here[:-1] for there, here in shapes):
         why = 'it was made for another number of classes'
     parts = [f'{reader.path} does not fit: {why}. {hint}'.rstrip()]
     unfit = [f'{name} {list(there)} (here {list(here)})' for name, (there, here) in zip(misshapen, shapes, strict=True)]
@@ -202,6 +200,25 @@ def save(folder: str, step: int, values: Mapping[str, object], keep: int) -> str
     for path in dropped:
         _remove(path)
     return prefix
+
+
+def write_text(folder: str, name: str, text: str) -> str:
+    """Writes a text file into a folder, which is made if it is not there; whole or not at all. Returns its path.
+
+    Raises:
+      CheckpointError: it cannot be written; an earlier file of the name is as it was.
+    """
+    path, part = os.path.join(folder, name), os.path.join(folder, f'.writing-{os.getpid()}')
+    try:
+        tf.io.gfile.makedirs(folder)
+        with tf.io.gfile.GFile(part, 'w') as file:
+            file.write(text)
+        tf.io.gfile.rename(part, path, overwrite=True)
+    except (tf.errors.OpError, OSError) as error:
+        raise CheckpointError(f'{path} cannot be written: {_reason(error)}.') from None
+    finally:
+        _remove(part)
+    return path
 
 
 def _remove(prefix):

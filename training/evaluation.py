@@ -2,7 +2,6 @@
 
 import dataclasses
 import json
-import os
 import time
 from collections.abc import Callable
 
@@ -13,7 +12,6 @@ from nets import registry
 from nets.model import Model
 from training import checkpoints
 from training.config import ConfigError, EvalConfig
-from training.console import RunError
 from training.loop import input_batches, open_dataset
 from training.progress import Progress
 
@@ -32,8 +30,8 @@ def evaluate(config: EvalConfig, say: Callable[[str], None] = print) -> dict:
       checkpoint and its step.
 
     Raises:
-      ConfigError, datasets.DatasetError, checkpoints.CheckpointError, RunError: the settings, the dataset, the
-      checkpoint or an image is wrong.
+      ConfigError, datasets.DatasetError, checkpoints.CheckpointError: the settings, the dataset, the checkpoint or an
+      image is wrong, or the results cannot be written.
     """
     dataset = _held_out(config) if config.dataset_split_name is None else open_dataset(config)
     network = registry.get(config.model_name)
@@ -101,11 +99,11 @@ def evaluate(config: EvalConfig, say: Callable[[str], None] = print) -> dict:
         'image_size': size,
         'moving_averages': bool(suffix),
     }
-    _write(config.eval_dir, results)
     say(f'{images_seen} images in {time.monotonic() - began:.1f} s')
     for name in ('Accuracy', 'Recall_5'):
         say(f'eval/{name}[{results[name]:.6g}]')
-    say(f'Results are in {os.path.join(config.eval_dir, RESULTS_FILE)}.')
+    path = checkpoints.write_text(config.eval_dir, RESULTS_FILE, json.dumps(results, indent=2) + '\n')
+    say(f'Results are in {path}.')
     return results
 
 
@@ -119,14 +117,3 @@ def _held_out(config):
         except DatasetError:
             if name == splits[-1]:
                 raise
-
-
-def _write(folder, results):
-    path = os.path.join(folder, RESULTS_FILE)
-    try:
-        tf.io.gfile.makedirs(folder)
-        with tf.io.gfile.GFile(f'{path}.{os.getpid()}', 'w') as file:
-            file.write(json.dumps(results, indent=2) + '\n')
-        tf.io.gfile.rename(f'{path}.{os.getpid()}', path, overwrite=True)
-    except (tf.errors.OpError, OSError) as error:
-        raise RunError(f'--eval_dir={folder} cannot be written: {getattr(error, "message", error)}') from None
