@@ -243,6 +243,15 @@ def test_a_full_disk_leaves_the_earlier_ones(folder, limit):
     assert saved(folder, 8) == checkpoints.latest(folder)  # and once there is room it goes on
 
 
+def test_text_is_written_whole_or_not_at_all(tmp_path):
+    folder = str(tmp_path / 'run' / 'eval')
+    path = checkpoints.write_text(folder, 'results.json', 'earlier')
+    with full_disk(3), pytest.raises(CheckpointError) as caught:
+        checkpoints.write_text(folder, 'results.json', 'a later text')
+    assert str(caught.value) == f'{path} cannot be written: File too large.'
+    assert files(folder) == ['results.json'] and (tmp_path / 'run' / 'eval' / 'results.json').read_text() == 'earlier'
+
+
 def test_a_file_in_the_folders_place(tmp_path):
     path = tmp_path / 'run'
     path.write_text('mine')
