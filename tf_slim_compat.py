@@ -241,16 +241,18 @@ def dropout(inputs, keep_prob=0.5, noise_shape=None, is_training=True, outputs_c
             plain=slim.dropout.__wrapped__) -> tf.Tensor:
     """Dropout: the body of `slim.dropout`, which in addition takes two integers, a tensor [2], as the seed.
 
-    What is dropped is then a function of that seed and the layer's scope alone, so that a training can be taken up again
-    to the bit; with an integer or no seed it comes from TensorFlow's own random state, as in tf-slim.
+    What is dropped is then a function of that seed and the layer's scope alone (one on CPUs and GPUs, another under
+    XLA), so that a training can be taken up again to the bit; with an integer or no seed it comes from TensorFlow's
+    random state, as in tf-slim.
     """
     if not tf.is_tensor(seed):
         return plain(inputs, keep_prob, noise_shape, is_training, outputs_collections, scope, seed)
     with v1.variable_scope(scope, 'Dropout', [inputs]) as sc:
-        own_seed = tf.random.fold_in(seed, zlib.crc32(sc.name.encode()))
+        # To Philox, neighbouring seeds are as good as any.
+        own_seed = seed + tf.constant([zlib.crc32(sc.name.encode()) >> 1, 0], seed.dtype)
         outputs = _utils.smart_cond(
             is_training,
-            lambda: tf.nn.experimental.stateless_dropout(inputs, 1 - keep_prob, own_seed, noise_shape=noise_shape),
+            lambda: tf.nn.experimental.stateless_dropout(inputs, 1 - keep_prob, own_seed, 'philox', noise_shape),
             lambda: tf.identity(inputs))
         return _utils.collect_named_outputs(outputs_collections, sc.name, outputs)
 

@@ -66,8 +66,10 @@ def run(work: Callable[[], None], program: str) -> int:
     """
     try:
         work()
+        sys.stdout.flush()
     except HelpWanted as help_wanted:
-        print(help_wanted)
+        with contextlib.suppress(BrokenPipeError):
+            print(help_wanted, flush=True)
     except ConfigError as error:
         return _say(program, error, 2)
     except Interrupted as error:

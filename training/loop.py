@@ -201,7 +201,7 @@ class Trainer(tf.Module):
     def _dropout_seed(self, step):
         # A function of the step and the replica, so that a training that is taken up again drops what it would have.
         replica = tf.distribute.get_replica_context().replica_id_in_sync_group
-        return tf.stack([tf.cast(self.config.seed, tf.int64), tf.cast(step, tf.int64) << 16 | tf.cast(replica, tf.int64)])
+        return tf.stack([self.config.seed, tf.cast(step, tf.int64) * 65536 + tf.cast(replica, tf.int64)])
 
     def _cross_entropy(self, logits, labels):
         smoothing, classes = self.config.label_smoothing, logits.shape[-1]
@@ -285,24 +285,20 @@ def _run(config, trainer, strategy, batches, start, say):
                 loss = train_step(*next(data))
                 step += 1
                 progress.step()
-                ends = step == last or stop.signal is not None
-                saves = ends or time.monotonic() - saved_at >= config.save_interval_secs
+                stopped = stop.signal  # read once: a signal that comes later ends the next step
+                saves = step == last or stopped or time.monotonic() - saved_at >= config.save_interval_secs
                 if saves or step % config.log_every_n_steps == 0:
                     value, rate = float(loss), float(trainer.rate(step))
                     if not math.isfinite(value):
                         raise RunError(
-                            f'The loss is {value} at step {step}: try a lower --learning_rate (now {rate:.4g}). '
-                            f'{_kept(config)}'
-                        )
+                            f'The loss is {value} at step {step}: try a lower --learning_rate (now {rate:.4g}). {_kept(config)}')
                     progress.report(step, f'loss {value:.4f}  learning rate {rate:.4g}')
                     _summarize(step, total_loss=value, learning_rate=rate, images_per_second=progress.images_per_second)
                 if saves:
                     prefix, saved_at = trainer.save(step), time.monotonic()
-                if stop.signal is not None:
+                if stopped:
                     raise Interrupted(
-                        f'Stopped at step {step}; {prefix} is saved, and the same command goes on from there.',
-                        stop.signal,
-                    )
+                        f'Stopped at step {step}; {prefix} is saved, and the same command goes on from there.', stopped)
         finally:
             progress.close()
             summaries.close()
