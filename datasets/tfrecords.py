@@ -68,7 +68,6 @@ class TFRecords(Dataset):
         if key is None:
             return tf.data.Dataset.from_tensor_slices(self.files).flat_map(read)
         files = tf.data.Dataset.from_tensor_slices(shuffled(tf.constant(self.files), key))
-        at_once = min(FILES_AT_ONCE, len(self.files))
         # Not more readers than files; AUTOTUNE is below zero.
         cycle = min(FILES_AT_ONCE, len(self.files))
         records = files.interleave(read, cycle_length=cycle, num_parallel_calls=min(num_readers, cycle),
