@@ -4,7 +4,6 @@ import dataclasses
 import difflib
 import itertools
 import os
-import re
 import textwrap
 import types
 import typing
@@ -45,8 +44,9 @@ def parse(config_class: type, argv: list[str], summary: str) -> dict[str, typing
         hint = f'did you mean --{near[0]}? ' if near else ''
         raise ConfigError(f'--{error.flagname} is not a flag: {hint}--help lists all.') from None
     except flags.IllegalFlagValueError as error:
-        flag, name = re.match(r'flag (--(\w+)=.*?): ', str(error), re.DOTALL).groups()
-        raise ConfigError(f'{flag}: it must be {_MUST_BE[values[name].flag_type()]}.') from None
+        given = str(error).split(': ')[0].removeprefix('flag ')  # absl says "flag --name=value: why"
+        kind = values[given[2:].split('=')[0]].flag_type()
+        raise ConfigError(f'{given}: it must be {_MUST_BE[kind]}.') from None
     except flags.Error as error:
         raise ConfigError(f'{error}.') from None
     if values.help or values.helpshort or values.helpfull:
