@@ -8,7 +8,7 @@ ROOMS = ['nets', 'datasets', 'preprocessing', 'training']
 setup(
     name='slim-zoo',
     version='0.1.0',
-    description='The TF-Slim image-classification zoo on today\'s TensorFlow: same networks, names, flags and checkpoints',
+    description="The TF-Slim image-classification zoo on today's TensorFlow: its networks, names, flags, checkpoints",
     long_description=(Path(__file__).parent / 'README.md').read_text(encoding='utf-8'),
     long_description_content_type='text/markdown',
     license='Apache-2.0',

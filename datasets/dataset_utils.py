@@ -50,7 +50,7 @@ def read_label_file(dataset_dir: str, filename: str = LABELS_FILENAME) -> dict[i
 
 def int64_feature(values: int | Iterable[int]) -> tf.train.Feature:
     """A feature of one or more integers."""
-    values = values if isinstance(values, (tuple, list)) else [values]
+    values = list(values) if isinstance(values, Iterable) else [values]
     return tf.train.Feature(int64_list=tf.train.Int64List(value=values))
 
 
@@ -61,7 +61,7 @@ def bytes_feature(values: bytes) -> tf.train.Feature:
 
 def float_feature(values: float | Iterable[float]) -> tf.train.Feature:
     """A feature of one or more floats."""
-    values = values if isinstance(values, (tuple, list)) else [values]
+    values = list(values) if isinstance(values, Iterable) else [values]
     return tf.train.Feature(float_list=tf.train.FloatList(value=values))
 
 

@@ -76,7 +76,7 @@ def _multiply_adds(op: tf.Operation) -> int:
 def format_rows(rows: list[Row]) -> str:
     """Returns the rows as lines of text, with a line of totals."""
     total = Row('total', (), *(sum(column) for column in list(zip(*rows, strict=True))[2:]))
-    lines = [('endpoint', 'output', 'parameters', 'statistics', 'multiply-adds')]
+    lines: list[tuple[str, ...]] = [('endpoint', 'output', 'parameters', 'statistics', 'multiply-adds')]
     for row in [*rows, total]:
         lines.append((row.endpoint, 'x'.join(map(str, row.shape)), *(f'{count:,}' for count in row[2:])))
     first, *others = (max(map(len, column)) for column in zip(*lines, strict=True))

@@ -1,6 +1,6 @@
 """What the preprocessings share: checks of their arguments, seeds, grayscale, summaries."""
 
-import operator
+import numbers
 
 import tensorflow as tf
 
@@ -20,14 +20,10 @@ def check_image(image: tf.Tensor) -> tf.Tensor:
     return image
 
 
-def check_positive(**sizes: int) -> None:
+def check_positive(**sizes: object) -> None:
     """Raises ValueError, with its name, for a size (in pixels) that is not a positive integer."""
     for name, size in sizes.items():
-        try:
-            good = operator.index(size) > 0
-        except TypeError:
-            good = False
-        if not good:
+        if not isinstance(size, numbers.Integral) or size <= 0:
             raise ValueError(f'{name} is {size!r}; it must be a positive integer, in pixels.')
 
 

@@ -59,7 +59,7 @@ def distort_color(image: tf.Tensor, color_ordering: int = 0, fast_mode: bool = T
     if color_ordering not in range(4):
         raise ValueError(f'color_ordering is {color_ordering!r}; it must be in [0, 3].')
     image = tf.image.convert_image_dtype(images.check_image(image), tf.float32)
-    ordering = (_FAST_COLOR_ORDERINGS if fast_mode else _COLOR_ORDERINGS)[color_ordering]
+    ordering = list((_FAST_COLOR_ORDERINGS if fast_mode else _COLOR_ORDERINGS)[color_ordering])
     if image.shape[-1] == 1:
         ordering = [name for name in ordering if name not in ('saturation', 'hue')]
     with tf.compat.v1.name_scope(scope, 'distort_color', [image]):

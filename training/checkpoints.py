@@ -173,7 +173,7 @@ def save(folder: str, step: int, values: Mapping[str, object], keep: int) -> str
       CheckpointError: it cannot be written (a full disk, no permission); earlier checkpoints are as they were.
     """
     prefix = os.path.join(folder, f'model.ckpt-{step}')
-    part = os.path.join(folder, f'.writing-{os.getpid()}')
+    part = os.path.join(folder, '.writing-model.ckpt')
     here = [path for path in (_local(folder, name) for name in _named(folder)) if path != prefix and _exists(path)]
     kept, dropped = [*here, prefix][-keep:], [*here, prefix][:-keep]
     try:
@@ -208,7 +208,7 @@ def write_text(folder: str, name: str, text: str) -> str:
     Raises:
       CheckpointError: it cannot be written; an earlier file of the name is as it was.
     """
-    path, part = os.path.join(folder, name), os.path.join(folder, f'.writing-{os.getpid()}')
+    path, part = os.path.join(folder, name), os.path.join(folder, f'.writing-{name}')
     try:
         tf.io.gfile.makedirs(folder)
         with tf.io.gfile.GFile(part, 'w') as file:

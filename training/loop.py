@@ -1,7 +1,6 @@
 """The training loop: one `tf.function` step under a tf.distribute strategy, summaries, checkpoints, resuming."""
 
 import math
-import os
 import signal
 import time
 from collections.abc import Callable
@@ -53,7 +52,11 @@ def train(config: TrainConfig, say: Callable[[str], None] = print) -> str:
         elif config.checkpoint_path:
             trainer.warm_start()
             say(f'Starting from the weights of {checkpoints.resolve(config.checkpoint_path)}.')
-    _write_config(config)
+    if config.max_number_of_steps is not None and start >= config.max_number_of_steps:
+        say(f'The training is at step {start} already; --max_number_of_steps={config.max_number_of_steps} asks for no '
+            'more.')
+        return str(resumed)
+    checkpoints.write_text(config.train_dir, CONFIG_FILE, config.to_json())
 
     say(
         f'Training {config.model_name} ({trainer.num_parameters:,} parameters) on {dataset} at {size}x{size}, '
@@ -62,12 +65,13 @@ def train(config: TrainConfig, say: Callable[[str], None] = print) -> str:
         + f'. Checkpoints go to {config.train_dir}.'
     )
     try:
-        return _run(config, trainer, strategy, batches, start, say)
+        return _run(config, trainer, strategy, batches, start)
     except tf.errors.ResourceExhaustedError as error:
+        if 'No space left' in error.message:
+            raise RunError(f'The disk of --train_dir={config.train_dir} is full. {_kept(config)}') from None
         raise RunError(
             f'Out of memory: make --batch_size (now {config.batch_size}) or --train_image_size (now {size}) smaller. '
-            f'{_kept(config)}'
-        ) from error
+            f'{_kept(config)}') from None
     except tf.errors.OpError as error:
         position = trainer.optimizer.iterations.numpy().item() * config.batch_size * config.num_clones
         fault = pipeline.explain(
@@ -248,7 +252,8 @@ class Trainer(tf.Module):
         wanted = {name: variable for name, variable in self.model.by_name.items()
                   if not checkpoints.starts_with_any(name, config.checkpoint_exclude_scopes)}
         if not wanted:
-            raise ConfigError(f'--checkpoint_exclude_scopes={config.checkpoint_exclude_scopes} leaves nothing to restore.')
+            raise ConfigError(
+                f'--checkpoint_exclude_scopes={config.checkpoint_exclude_scopes} leaves nothing to restore.')
         checkpoints.restore(
             checkpoints.Reader(str(config.checkpoint_path)), wanted, ignore_missing=config.ignore_missing_vars, hint=(
                 f'--checkpoint_exclude_scopes={scope}/Logits leaves out what should be trained anew; '
@@ -262,7 +267,7 @@ def _warmed_up(step):
     return lambda decay: tf.minimum(decay, (1 + step) / (10 + step))
 
 
-def _run(config, trainer, strategy, batches, start, say):
+def _run(config, trainer, strategy, batches, start):
     on_gpu = 'GPU' in strategy.extended.worker_devices[0]
     compiled = config.jit_compile == 'true' or (config.jit_compile == 'auto' and on_gpu)
     replica_step = tf.function(trainer.step, autograph=False, jit_compile=True) if compiled else trainer.step
@@ -272,9 +277,6 @@ def _run(config, trainer, strategy, batches, start, say):
         return strategy.reduce(tf.distribute.ReduceOp.SUM, strategy.run(replica_step, (images, labels)), axis=None)
 
     last, saved_at, step = config.max_number_of_steps, time.monotonic(), start
-    if last is not None and start >= last:
-        say(f'The training is at step {start} already; --max_number_of_steps={last} asks for no more.')
-        return checkpoints.latest(config.train_dir)
     progress = Progress(last, start, config.batch_size * config.num_clones, 'step')
     summaries = tf.summary.create_file_writer(config.train_dir, flush_millis=config.save_summaries_secs * 1000)
     data = iter(strategy.experimental_distribute_dataset(batches))
@@ -290,8 +292,8 @@ def _run(config, trainer, strategy, batches, start, say):
                 if saves or step % config.log_every_n_steps == 0:
                     value, rate = float(loss), float(trainer.rate(step))
                     if not math.isfinite(value):
-                        raise RunError(
-                            f'The loss is {value} at step {step}: try a lower --learning_rate (now {rate:.4g}). {_kept(config)}')
+                        raise RunError(f'The loss is {value} at step {step}: try a lower --learning_rate '
+                                       f'(now {rate:.4g}). {_kept(config)}')
                     progress.report(step, f'loss {value:.4f}  learning rate {rate:.4g}')
                     _summarize(step, total_loss=value, learning_rate=rate, images_per_second=progress.images_per_second)
                 if saves:
@@ -316,20 +318,6 @@ def _summarize(step, **scalars):
 def _kept(config):
     last = checkpoints.latest(config.train_dir)
     return f'The last checkpoint is {last}.' if last else 'No checkpoint was written yet.'
-
-
-def _write_config(config):
-    """Writes the config beside the checkpoints; where the folder cannot be written, fails before the first step."""
-    try:
-        tf.io.gfile.makedirs(config.train_dir)
-        part = os.path.join(config.train_dir, f'.writing-{os.getpid()}')
-        with tf.io.gfile.GFile(part, 'w') as file:
-            file.write(config.to_json())
-        tf.io.gfile.rename(part, os.path.join(config.train_dir, CONFIG_FILE), overwrite=True)
-    except (tf.errors.OpError, OSError) as error:
-        raise RunError(
-            f'--train_dir={config.train_dir} cannot be written: {getattr(error, "message", error)}'
-        ) from None
 
 
 class _StopSignals:

@@ -263,7 +263,8 @@ import tensorflow as tf
 tf.config.set_logical_device_configuration(
     tf.config.list_physical_devices('CPU')[0], [tf.config.LogicalDeviceConfiguration()] * 2)
 from training import loop, config
-loop.train(config.TrainConfig(**{LENET}, train_dir={str(tmp_path)!r}, num_clones=2, clone_on_cpu=True, max_number_of_steps=3))
+loop.train(config.TrainConfig(**{LENET}, train_dir={str(tmp_path)!r}, num_clones=2,
+                              clone_on_cpu=True, max_number_of_steps=3))
 '''
     done = subprocess.run([sys.executable, '-c', program], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
