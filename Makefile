@@ -12,9 +12,13 @@ EXTRAS := test$(shell nvidia-smi >/dev/null 2>&1 && echo ,gpu)
 train: .venv/ready
 	.venv/bin/python train_image_classifier.py
 	.venv/bin/python eval_image_classifier.py
-	@echo 'The network is in runs/digits. To train on images of your own, in a folder for each class:'
-	@echo '  .venv/bin/python train_image_classifier.py --dataset_name=image_folder --dataset_dir=DIR \'
-	@echo '      --model_name=inception_v1 --train_dir=runs/mine'
+	@echo
+	@echo 'Inception V1 has learnt to read handwritten digits: checkpoints, settings and results are in runs/digits.'
+	@echo 'Next, with images of your own in a folder for each class (README.md says more):'
+	@echo '  .venv/bin/python train_image_classifier.py --dataset_name=image_folder --dataset_dir=FOLDER --train_dir=runs/mine \'
+	@echo '      --model_name=inception_v1 --train_image_size=128 --optimizer=adam --opt_epsilon=1e-7 --learning_rate=0.001 \'
+	@echo '      --max_number_of_steps=2000'
+	@echo '  .venv/bin/python eval_image_classifier.py --checkpoint_path=runs/mine'
 
 test: .venv/ready
 	.venv/bin/python -m pytest -n 2

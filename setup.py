@@ -1,7 +1,7 @@
 """Packaging; the settings of the tools are in pyproject.toml."""
 from pathlib import Path
 
-from setuptools import setup
+from setuptools import find_packages, setup
 
 ROOMS = ['nets', 'datasets', 'preprocessing', 'training']
 
@@ -20,14 +20,15 @@ setup(
         *(f'Programming Language :: Python :: 3.{minor}' for minor in range(10, 14)),
     ],
     python_requires='>=3.10,<3.14',
-    packages=ROOMS,
+    packages=find_packages(include=[pattern for room in ROOMS for pattern in (room, f'{room}.*')]),
     package_data={**{room: ['py.typed'] for room in ROOMS}, 'datasets': ['py.typed', 'digits.npz']},
     py_modules=['tf_slim_compat', 'train_image_classifier', 'eval_image_classifier'],
     install_requires=['tensorflow>=2.16,<2.22', 'tf-slim>=1.1.0', 'numpy>=1.26', 'absl-py>=2.0', 'tqdm>=4.60'],
     extras_require={
         'gpu': ['tensorflow[and-cuda]>=2.16,<2.22'],
         'tensorboard': ['tensorboard>=2.16'],
-        'test': ['pytest>=8', 'pytest-xdist>=3.5', 'pillow>=10', 'scikit-learn>=1.4', 'ruff>=0.9', 'mypy>=1.13'],
+        'test': ['pytest>=8', 'pytest-xdist>=3.5', 'pillow>=10', 'scikit-learn>=1.4', 'ruff>=0.9', 'mypy>=1.13',
+                 'setuptools>=77'],
     },
     entry_points={'console_scripts': [
         'train_image_classifier=train_image_classifier:main',

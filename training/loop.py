@@ -119,7 +119,7 @@ def input_batches(
 
 def make_strategy(config: TrainConfig) -> tf.distribute.Strategy:
     """One device, or `MirroredStrategy` over the first `num_clones` devices."""
-    kind = 'CPU' if config.clone_on_cpu or not tf.config.list_physical_devices('GPU') else 'GPU'
+    kind = _device_kind(config)
     devices = [device.name for device in tf.config.list_logical_devices(kind)]
     if config.num_clones > len(devices):
         raise ConfigError(
@@ -128,6 +128,10 @@ def make_strategy(config: TrainConfig) -> tf.distribute.Strategy:
     if config.num_clones == 1:
         return tf.distribute.OneDeviceStrategy(devices[0])
     return tf.distribute.MirroredStrategy(devices[: config.num_clones])
+
+
+def _device_kind(config):
+    return 'CPU' if config.clone_on_cpu or not tf.config.list_physical_devices('GPU') else 'GPU'
 
 
 class Trainer(tf.Module):
@@ -159,6 +163,10 @@ class Trainer(tf.Module):
             for variable in (self.model.variables if config.moving_average_decay else [])
         ]
         self.aux_loss_weight = registry.get(config.model_name).aux_loss_weight
+        self._gradients = self._loss_and_gradients
+        if config.jit_compile == 'true' or (config.jit_compile == 'auto' and _device_kind(config) == 'GPU'):
+            # The optimizer stays outside: it talks to the other replicas, which XLA cannot.
+            self._gradients = tf.function(self._loss_and_gradients, autograph=False, jit_compile=True)
 
     @property
     def num_parameters(self) -> int:
@@ -183,24 +191,28 @@ class Trainer(tf.Module):
 
     def step(self, images: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
         """One step of one replica, run by the strategy; returns its part of the loss, a float32 scalar."""
-        config, model, step = self.config, self.model, self.optimizer.iterations
+        step = tf.identity(self.optimizer.iterations)
+        loss, gradients = self._gradients(images, labels, step, self._dropout_seed(step))
+        self.optimizer.apply(gradients, self.trained)
+        if self.averages:
+            # TF1's rule: the decay starts low, so that the average of a short run is not that of its first steps.
+            decay = _warmed_up(step + 1)(self.config.moving_average_decay)
+            for average, variable in zip(self.averages, self.model.variables, strict=True):
+                average.assign_sub((average - variable) * (1 - decay))
+        return loss
+
+    def _loss_and_gradients(self, images, labels, step, dropout_seed):
+        config, model = self.config, self.model
         warm = _warmed_up(step) if config.batch_norm_warmup else None
         with tf.GradientTape() as tape:
-            logits, end_points = model.build(tf.cast(images, config.precision), True, warm, self._dropout_seed(step))
+            logits, end_points = model.build(tf.cast(images, config.precision), True, warm, dropout_seed)
             loss = self._cross_entropy(logits, labels)
             for name, aux in end_points.items():
                 if name.startswith('AuxLogits'):
                     loss += self.aux_loss_weight * self._cross_entropy(aux, labels)
             # The replicas' gradients are summed.
             loss = (loss + model.regularization_loss()) / tf.distribute.get_strategy().num_replicas_in_sync
-        gradients = tape.gradient(loss, self.trained, unconnected_gradients=tf.UnconnectedGradients.ZERO)
-        self.optimizer.apply(gradients, self.trained)
-        if self.averages:
-            # TF1's rule: the decay starts low, so that the average of a short run is not that of its first steps.
-            decay = _warmed_up(step)(config.moving_average_decay)
-            for average, variable in zip(self.averages, model.variables, strict=True):
-                average.assign_sub((average - variable) * (1 - decay))
-        return loss
+        return loss, tape.gradient(loss, self.trained, unconnected_gradients=tf.UnconnectedGradients.ZERO)
 
     def _dropout_seed(self, step):
         # A function of the step and the replica, so that a training that is taken up again drops what it would have.
@@ -268,13 +280,9 @@ def _warmed_up(step):
 
 
 def _run(config, trainer, strategy, batches, start):
-    on_gpu = 'GPU' in strategy.extended.worker_devices[0]
-    compiled = config.jit_compile == 'true' or (config.jit_compile == 'auto' and on_gpu)
-    replica_step = tf.function(trainer.step, autograph=False, jit_compile=True) if compiled else trainer.step
-
     @tf.function(autograph=False)
     def train_step(images, labels):
-        return strategy.reduce(tf.distribute.ReduceOp.SUM, strategy.run(replica_step, (images, labels)), axis=None)
+        return strategy.reduce(tf.distribute.ReduceOp.SUM, strategy.run(trainer.step, (images, labels)), axis=None)
 
     last, saved_at, step = config.max_number_of_steps, time.monotonic(), start
     progress = Progress(last, start, config.batch_size * config.num_clones, 'step')

@@ -247,24 +247,25 @@ def test_a_loss_that_is_not_a_number_stops_before_it_is_saved(tmp_path):
     assert checkpoints.latest(str(tmp_path)) == good
 
 
-@pytest.mark.parametrize('changes, jit', [({'precision': 'bfloat16'}, False), ({}, True)], ids=['bfloat16', 'xla'])
-def test_other_ways_to_compute_learn_as_well(tmp_path, changes, jit):
+@pytest.mark.parametrize('changes', [{'precision': 'bfloat16'}, {'jit_compile': 'true'}], ids=str)
+def test_other_ways_to_compute_learn_as_well(tmp_path, changes):
     trainer = trainer_of(lenet(tmp_path, optimizer='adam', opt_epsilon=1e-7, learning_rate=0.001, **changes))
     images, labels = a_batch(trainer.config)
-    step = tf.function(trainer.step, autograph=False, jit_compile=jit)
+    step = tf.function(trainer.step, autograph=False)
     losses = [float(step(images, labels)) for _ in range(25)]
     assert losses[-1] < 0.3 * losses[0]
     assert {variable.dtype for variable in trainer.model.variables} == {tf.float32}
 
 
-def test_two_replicas_on_logical_devices(tmp_path):
+@pytest.mark.parametrize('jit', ['false', 'true'])
+def test_two_replicas_on_logical_devices(tmp_path, jit):
     program = f'''
 import tensorflow as tf
 tf.config.set_logical_device_configuration(
     tf.config.list_physical_devices('CPU')[0], [tf.config.LogicalDeviceConfiguration()] * 2)
 from training import loop, config
 loop.train(config.TrainConfig(**{LENET}, train_dir={str(tmp_path)!r}, num_clones=2,
-                              clone_on_cpu=True, max_number_of_steps=3))
+                              clone_on_cpu=True, max_number_of_steps=3, jit_compile={jit!r}))
 '''
     done = subprocess.run([sys.executable, '-c', program], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
