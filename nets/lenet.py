@@ -37,6 +37,7 @@ def lenet(images: tf.Tensor, num_classes: int | None = 10, is_training: bool | t
     """
     end_points = {}
     with network_scope(scope, 'LeNet', images, reuse, min_size=4):
+        images = tf.convert_to_tensor(images)
         if None in images.shape.as_list()[1:3]:
             raise ValueError('LeNet is fully connected: it takes images of a known height and width.')
         net = end_points['conv1'] = slim.conv2d(images, 32, 5, scope='conv1')       # 28x28x32

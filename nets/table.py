@@ -89,8 +89,9 @@ def build(table: Table, inputs: tf.Tensor, final_endpoint: str | None = None,
     for name, item in table:
         if not isinstance(item, tuple):
             raise TypeError(f'Row {name!r} is neither a layer nor a tuple of branches, each a list of layers.')
-    net, end_points = inputs, {}
+    end_points: dict[str, tf.Tensor] = {}
     with network_scope(scope, default_name, inputs):
+        net = tf.convert_to_tensor(inputs)
         for name, item in rows.items():
             net = item.build(net, name) if isinstance(item, Layer) else _build_module(item, net, name)
             end_points[name] = net
