@@ -81,8 +81,9 @@ BROKEN = 'testVariableWithReplicaDeviceSetter', 'RawEncoding', 'RAWEncoding', 't
 def test_tf_slims_own_tests(tmp_path):
     selected = ' or '.join(f"({path.split('/')[-1]} and ({words}))" for path, words in OWN_TESTS.items())
     result = python(
-        '-m', 'pytest', '-p', 'tf_slim_harness', '-q', '-p', 'no:cacheprovider', '-o', 'python_files=*_test.py', '-W',
-        'ignore', '--rootdir', str(tmp_path), '--tb', 'short', '-k', f"({selected}) and not ({' or '.join(BROKEN)})",
+        '-m', 'pytest', '-p', 'tf_slim_harness', '-o', 'addopts=', '-q', '-p', 'no:cacheprovider', '-o',
+        'python_files=*_test.py', '-W', 'ignore', '--rootdir', str(tmp_path), '--tb', 'short', '-k',
+        f"({selected}) and not ({' or '.join(BROKEN)})",
         *(str(SLIM / path) for path in OWN_TESTS))
     assert result.returncode == 0, result.stdout[-4000:] + result.stderr[-2000:]
     passed = re.findall(r'(\d+) passed', result.stdout)
