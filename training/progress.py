@@ -1,4 +1,5 @@
 """The progress of long work: a bar on a terminal, plain lines elsewhere; rate and time left on both."""
+import os
 import sys
 import time
 
@@ -22,8 +23,10 @@ class Progress:
         self._began, self._start = time.monotonic(), start
         self._last = (self._began, start)
         self.images_per_second = 0.0
-        self._bar = tqdm(total=total, initial=start, desc=what, unit='step', file=self._stream, dynamic_ncols=True,
-                         smoothing=0.1) if self._stream.isatty() else None
+        # The bar itself comes last: on a narrow terminal it is what gives way.
+        layout = '{desc} {n_fmt}/{total_fmt} {remaining} left{postfix} {bar}' if total else '{desc} {n_fmt}{postfix}'
+        self._bar = tqdm(total=total, initial=start, desc=what, file=self._stream, dynamic_ncols=True, smoothing=0.1,
+                         bar_format=layout) if _columns(self._stream) else None
 
     def step(self) -> None:
         """One step is done: moves the bar."""
@@ -51,3 +54,11 @@ class Progress:
         """Ends the bar."""
         if self._bar is not None:
             self._bar.close()
+
+
+def _columns(stream):
+    """The width of a terminal; 0 for anything else, and for a terminal without a size, which could show no bar."""
+    try:
+        return os.get_terminal_size(stream.fileno()).columns
+    except OSError:
+        return 0

@@ -1,17 +1,16 @@
 """Progress on a terminal and elsewhere."""
+import fcntl
 import io
+import os
+import pty
 import re
+import struct
+import termios
 
 import pytest
 
 from training import progress
 from training.progress import Progress
-
-
-class Terminal(io.StringIO):
-
-    def isatty(self):
-        return True
 
 
 @pytest.fixture
@@ -42,11 +41,29 @@ def test_without_an_end_there_is_no_time_left(clock):
     assert stream.getvalue() == 'step 4  loss 2  32 images/s\n'
 
 
-def test_bar_on_a_terminal():
-    stream = Terminal()
-    bar = Progress(4, 1, 8, 'step', stream)
-    bar.step()
-    bar.report(2, 'loss 0.5')
-    bar.close()
-    last = stream.getvalue().split('\r')[-1]
-    assert re.search(r'step:  50%.*2/4.*loss 0.5  .*images/s', last), last
+def shown(columns, **progress):
+    """What a terminal of that width shows in the end."""
+    ours, theirs = pty.openpty()
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack('4H', 24, columns, 0, 0))
+    with open(theirs, 'w') as stream:
+        bar = Progress(images=32, what='step', stream=stream, **progress)
+        bar.step()
+        bar.report(2421, 'loss 0.5947  learning rate 0.0007807')
+        bar.close()
+        text = b''
+        while b'\n' not in text:
+            text += os.read(ours, 2**16)
+    os.close(ours)
+    return re.split(r'[\r\n]+', text.decode())[-2]
+
+
+def test_a_bar_with_all_figures_on_a_terminal():
+    line = shown(120, total=2430, start=2420)
+    assert re.match(r'step 2421/2430 \d+:\d\d left, loss 0.5947  learning rate 0.0007807  [\d.e+]+ images/s █', line)
+    assert len(line) <= 120
+    assert re.search('learning rate 0.0007807  .* ima', shown(80, total=2430, start=2420))
+    assert re.match('step 2421, loss 0.5947 .* images/s', shown(120, total=None, start=2420))
+
+
+def test_a_terminal_without_a_size_gets_lines():
+    assert re.match(r'step 2421/2430  loss 0.5947 .* left', shown(0, total=2430, start=2420))
