@@ -17,6 +17,8 @@ def main(args: list[str] | None = None) -> None:
     parser.add_argument('--with', dest='switches', nargs='+', default=[], metavar='SWITCH',
                         help='arguments of the network to set, such as global_pool or true_5x5')
     options = parser.parse_args(args)
+    if not options.network and (options.image_size or options.num_classes or options.switches):
+        parser.error('these options are of one network: name it, before --with')
     try:
         print(summary(options) if options.network else listing())
     except ValueError as error:
@@ -43,8 +45,7 @@ def summary(options: argparse.Namespace) -> str:
     registry.get(options.network)
     with _hidden_stderr():
         from nets.summary import format_rows, summarize_network
-    return format_rows(summarize_network(options.network, options.image_size, options.num_classes,
-                                             options.switches))
+    return format_rows(summarize_network(options.network, options.image_size, options.num_classes, options.switches))
 
 
 @contextlib.contextmanager

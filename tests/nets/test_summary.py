@@ -115,6 +115,13 @@ def test_command_line_bad_number(option, capsys):
     assert 'is not a whole number of at least 1' in capsys.readouterr().err
 
 
+@pytest.mark.parametrize('options', [['--image_size=32'], ['--with', 'true_5x5', 'inception_v1']])
+def test_command_line_options_without_a_network(options, capsys):
+    with pytest.raises(SystemExit) as exit:
+        main(options)
+    assert exit.value.code == 2 and 'name it, before --with' in capsys.readouterr().err
+
+
 def test_command_line_unknown_network():
     done = run('lenett')
     assert done.returncode != 0
