@@ -30,7 +30,7 @@ def read_label_file(dataset_dir: str, filename: str = LABELS_FILENAME) -> dict[i
     path = os.path.join(dataset_dir, filename)
     try:
         with tf.io.gfile.GFile(path, 'rb') as file:
-            lines = file.read().decode().splitlines()
+            lines = file.read().decode('utf-8-sig').splitlines()  # Windows may begin with a mark
     except (tf.errors.OpError, UnicodeDecodeError) as error:
         raise DatasetError(f'{path} cannot be read as text of lines like "0:daisy": {error}') from None
     names: dict[int, str] = {}

@@ -14,7 +14,7 @@ def test_labels_are_read_as_written(tmp_path):
 
 
 def test_lines_may_end_as_on_windows(tmp_path):
-    (tmp_path / 'labels.txt').write_bytes(b'0:daisy\r\n\r\n1:rose')
+    (tmp_path / 'labels.txt').write_bytes(b'\xef\xbb\xbf0:daisy\r\n\r\n1:rose')
     assert dataset_utils.read_label_file(str(tmp_path)) == {0: 'daisy', 1: 'rose'}
 
 
