@@ -113,7 +113,8 @@ class TrainConfig(_Config):
     save_summaries_secs: int = _flag(600, 'Seconds until TensorBoard points are on disk at last.', _RUN, minimum=1)
     save_interval_secs: int = _flag(600, 'Seconds between two checkpoints.', _RUN, minimum=1)
     keep_checkpoints: int = _flag(5, 'How many checkpoints are kept, the newest ones.', _RUN, minimum=1)
-    seed: int = _flag(0, 'Of initial weights, data order, augmentation and dropout.', _RUN, minimum=0)
+    seed: int = _flag(0, 'Of initial weights, data order, augmentation and dropout.', _RUN, minimum=0,
+                      maximum=2**63 - 1)
     precision: str = _flag('float32', 'What activations are computed in; parameters are always float32.', _RUN,
                            choices=('float32', 'bfloat16'))
     jit_compile: str = _flag('auto', 'Compile the step with XLA; auto: on GPUs, which gain by it as CPUs do not.', _RUN,

@@ -47,14 +47,18 @@ def parse(config_class: type, argv: list[str], summary: str) -> dict[str, typing
         given = str(error).split(': ')[0].removeprefix('flag ')  # absl says "flag --name=value: why"
         kind = values[given[2:].split('=')[0]].flag_type()
         raise ConfigError(f'{given}: it must be {_MUST_BE[kind]}.') from None
-    except flags.Error as error:
-        raise ConfigError(f'{error}.') from None
+    except (flags.Error, ValueError) as error:  # a ValueError for --noflag=value
+        raise ConfigError(f'{str(error).removeprefix("ERROR:: ")}.') from None
     if values.help or values.helpshort or values.helpfull:
         raise HelpWanted(help_text(config_class, os.path.basename(argv[0]), summary))
     if extra:
         raise ConfigError(f'Unexpected argument {extra[0]!r}: every setting is a flag, --name=value.')
-    return {
+    given = {
         field.name: values[field.name].value for field in dataclasses.fields(config_class) if values[field.name].present
+    }
+    # A shell leaves the ~ of --train_dir=~/run alone.
+    return {
+        name: os.path.expanduser(value) if name.endswith(('_dir', '_path')) else value for name, value in given.items()
     }
 
 

@@ -82,7 +82,7 @@ BAD = dict(
     adagrad_initial_accumulator_value=[0.0], ftrl_learning_rate_power=[0.5], ftrl_initial_accumulator_value=[-1.0],
     ftrl_l1=[-1.0], ftrl_l2=[-1.0], batch_size=[0, -3], num_clones=[0], max_number_of_steps=[0], num_readers=[0],
     num_preprocessing_threads=[0], log_every_n_steps=[0], save_summaries_secs=[0], save_interval_secs=[0],
-    keep_checkpoints=[0], seed=[-1], labels_offset=[-1], train_image_size=[0], validation_fraction=[0.0, 0.95],
+    keep_checkpoints=[0], seed=[-1, 2**63], labels_offset=[-1], train_image_size=[0], validation_fraction=[0.0, 0.95],
     optimizer=['sdg', ''], learning_rate_decay_type=['linear'], precision=['float16'], jit_compile=['yes'],
     train_dir=[''], dataset_name=[''], model_name=['', 'inception_v'], dataset_split_name=[''])
 

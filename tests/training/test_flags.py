@@ -34,6 +34,12 @@ def test_only_what_was_given():
     assert parse('--batch_size=8', '--batch_size=9') == {'batch_size': 9}
 
 
+def test_a_home_folder(monkeypatch):
+    monkeypatch.setenv('HOME', '/home/me')
+    assert parse('--train_dir=~/run', '--checkpoint_path=~/a', '--model_name=~') == dict(
+        train_dir='/home/me/run', checkpoint_path='/home/me/a', model_name='~')
+
+
 def test_two_command_lines_share_nothing():
     assert parse('--seed=4') == {'seed': 4} and parse() == {}
 
@@ -54,6 +60,7 @@ def test_a_flag_file(tmp_path):
     ('--use_grayscale=maybe', '--use_grayscale=maybe: it must be true or false.'),
     ('--create_aux_logits=2', '--create_aux_logits=2: it must be true or false.'),
     ('--batch_size', 'Missing value for flag --batch_size.'),
+    ('--nouse_grayscale=false', '--nouse_grayscale=false does not take an argument.'),
     ('lenet', "Unexpected argument 'lenet': every setting is a flag, --name=value."),
 ])
 def test_mistakes(argument, message):
