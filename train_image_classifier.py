@@ -3,6 +3,7 @@
 With no flags it trains Inception V1 on the embedded digits; once --dataset_name or --model_name is given, all other
 flags have TF-Slim's defaults. A run whose --train_dir holds a checkpoint goes on from there.
 """
+import shlex
 import sys
 
 from training import config, console, flags
@@ -17,9 +18,13 @@ def main(argv: list[str] | None = None) -> int:
         with console.quiet_tensorflow(settings.verbose_tensorflow):
             from training import loop
         checkpoint = loop.train(settings)
+        # The program's neighbour: a script of the checkout, or an installed command.
+        evaluate = argv[0].replace('train_image', 'eval_image')
+        python = 'python ' if evaluate.endswith('.py') else ''
+        folder = shlex.quote(settings.train_dir)
         print(f'Trained; the last checkpoint is {checkpoint}.\n'
-              f'Next: python eval_image_classifier.py --checkpoint_path={settings.train_dir}\n'
-              f'      tensorboard --logdir={settings.train_dir}  (pip install tensorboard)')
+              f'Next: {python}{evaluate} --checkpoint_path={folder}\n'
+              f'      tensorboard --logdir={folder}  (pip install tensorboard)')
 
     return console.run(work, argv[0])
 

@@ -14,7 +14,7 @@ from PIL import Image
 
 import eval_image_classifier
 import train_image_classifier
-from datasets import dataset_utils, digits
+from datasets import dataset_utils, digits, pipeline
 from training import checkpoints
 
 ROOT = pathlib.Path(__file__).parents[1]
@@ -174,6 +174,21 @@ def test_a_training_of_other_settings_is_not_overwritten(run, trained):
     assert {path.name: path.read_bytes() for path in trained.iterdir() if path.is_file()} == before
 
 
+def test_a_network_for_images_of_another_size(run, trained):
+    code, _, complaint = run('eval', f'--checkpoint_path={trained}', '--eval_image_size=20')
+    assert code == 1 and 'with 10 classes (--labels_offset=0) and 1 channels, at 20x20.' in complaint
+
+
+def test_a_split_that_holds_nothing(run, tmp_path):
+    for name in 'ab':
+        (tmp_path / 'photos' / name).mkdir(parents=True)
+        Image.new('RGB', (9, 9)).save(tmp_path / 'photos' / name / '1.png')
+    data = ['--dataset_name=image_folder', '--dataset_dir=photos', '--batch_size=2', '--max_number_of_steps=1']
+    assert run('train', *LENET, *data, '--train_dir=run')[0] == 0
+    code, _, complaint = run('eval', '--checkpoint_path=run')
+    assert code == 1 and complaint.startswith('the split validation of photos has no images')
+
+
 def test_averages_that_were_not_kept(run, trained):
     code, _, complaint = run('eval', f'--checkpoint_path={trained}', '--moving_average_decay=0.9')
     assert (code, complaint) == (
@@ -210,11 +225,24 @@ def file_size_limit(limit):
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
+@pytest.mark.parametrize('program', PROGRAMS)
+def test_stopped_at_once(run, trained, monkeypatch, program):
+    def stopped(*unused, **unused_too):
+        raise KeyboardInterrupt  # a second Ctrl-C, or one while TensorFlow starts
+
+    monkeypatch.setattr(pipeline, 'make_batches', stopped)
+    flags = {'train': [*DIGITS, '--train_dir=run'], 'eval': [f'--checkpoint_path={trained}']}
+    code, _, complaint = run(program, *flags[program])
+    assert (code, complaint) == (130, 'stopped at once; what was saved before is as it was.\n')
+
+
 def test_a_full_disk(trained, tmp_path):
-    """Also what else is on the terminal: nothing of TensorFlow's."""
+    """Also what else is on the terminal: nothing of TensorFlow's; and the user's Keras may be another."""
+    other_keras = {**os.environ, 'KERAS_BACKEND': 'jax', 'TF_USE_LEGACY_KERAS': '1'}
     command = [sys.executable, 'train_image_classifier.py', *DIGITS, f'--train_dir={tmp_path}']
     with file_size_limit(10**9):
-        done = subprocess.run([*command, '--max_number_of_steps=1'], cwd=ROOT, capture_output=True, text=True)
+        done = subprocess.run([*command, '--max_number_of_steps=1'], cwd=ROOT, capture_output=True, text=True,
+                              env=other_keras)
     assert done.returncode == 0 and done.stdout.count('\n') == 4, done.stderr
     assert re.fullmatch(r'step 1/1  loss [\d.]+  learning rate 0.0001  [\d.e+]+ images/s  00:00 left\n', done.stderr)
     before = sorted(os.listdir(tmp_path))

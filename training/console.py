@@ -75,7 +75,7 @@ def run(work: Callable[[], None], program: str) -> int:
     except Interrupted as error:
         return _say(program, error, error.exit_code)
     except KeyboardInterrupt:
-        return _say(program, 'stopped before the first step; nothing was written.', 130)
+        return _say(program, 'stopped at once; what was saved before is as it was.', 130)
     except Exception as error:
         if not isinstance(error, (RunError, *_errors_of_the_rooms())):
             raise

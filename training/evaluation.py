@@ -57,7 +57,7 @@ def evaluate(config: EvalConfig, say: Callable[[str], None] = print) -> dict:
         {name + suffix: variable for name, variable in model.by_name.items()},
         hint=(
             f'It must be a checkpoint of {config.model_name} with {dataset.num_classes - config.labels_offset} classes '
-            f'(--labels_offset={config.labels_offset}) and {model.channels} channels.'
+            f'(--labels_offset={config.labels_offset}) and {model.channels} channels, at {size}x{size}.'
         ),
     )
     step = reader.value('global_step').item() if 'global_step' in reader.shapes else None
@@ -111,9 +111,10 @@ def _held_out(config):
     """The dataset's split that is not for training."""
     row = dataset_factory.find_row(config.dataset_name)
     splits = [name for name in row.splits if name != 'train'] or ['validation', 'test']
+    faults = []
     for name in splits:
         try:
             return open_dataset(dataclasses.replace(config, dataset_split_name=name))
-        except DatasetError:
-            if name == splits[-1]:
-                raise
+        except DatasetError as fault:
+            faults.append(fault)
+    raise faults[0]

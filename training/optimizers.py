@@ -4,8 +4,8 @@ Keras 3's update rules are TF1's but for three points, mended here so that TF-Sl
 they meant: RMSProp's mean square starts at 1, momentum does not contain the learning rate, Adagrad adds no epsilon.
 """
 
+import keras  # not tf.keras, which may be Keras 2 (TF_USE_LEGACY_KERAS)
 import tensorflow as tf
-from tensorflow import keras
 
 from training.config import TrainConfig
 
