@@ -53,12 +53,13 @@ def parse(config_class: type, argv: list[str], summary: str) -> dict[str, typing
         raise HelpWanted(help_text(config_class, os.path.basename(argv[0]), summary))
     if extra:
         raise ConfigError(f'Unexpected argument {extra[0]!r}: every setting is a flag, --name=value.')
-    given = {
+    present = {
         field.name: values[field.name].value for field in dataclasses.fields(config_class) if values[field.name].present
     }
     # A shell leaves the ~ of --train_dir=~/run alone.
     return {
-        name: os.path.expanduser(value) if name.endswith(('_dir', '_path')) else value for name, value in given.items()
+        name: os.path.expanduser(value) if name.endswith(('_dir', '_path')) else value
+        for name, value in present.items()
     }
 
 
