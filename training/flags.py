@@ -58,7 +58,7 @@ def parse(config_class: type, argv: list[str], summary: str) -> dict[str, typing
     }
     # A shell leaves the ~ of --train_dir=~/run alone.
     return {
-        name: os.path.expanduser(value) if name.endswith(('_dir', '_path')) else value
+        name: os.path.expanduser(str(value)) if name.endswith(('_dir', '_path')) else value
         for name, value in present.items()
     }
 
