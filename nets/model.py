@@ -106,8 +106,9 @@ class Model(tf.Module):
           batch_norm_decay: a function of the arg scope's decay that gives the decay to use (for a warm-up).
           dropout_seed: integers [2], of which dropout is then a function; None for TensorFlow's own random state.
         """
-        with tf.compat.v1.variable_scope(tf.compat.v1.get_variable_scope(), custom_getter=self._get,
-                                         reuse=tf.compat.v1.AUTO_REUSE):
+        # The root, whatever scope the caller is in: the variables' names are the checkpoint's.
+        root = tf.compat.v1.VariableScope(tf.compat.v1.AUTO_REUSE, custom_getter=self._get)
+        with tf.compat.v1.variable_scope(root, auxiliary_name_scope=False):
             return self._build(images, training, batch_norm_decay, dropout_seed)
 
     def regularization_loss(self) -> tf.Tensor:

@@ -131,6 +131,14 @@ def test_one_model_takes_images_of_several_sizes(model):
         assert model(tf.zeros([1, size, size, 3])).shape == [1, 5]
 
 
+def test_the_callers_scope_does_not_matter():
+    model = nets.create_model('lenet', 3, image_size=8, channels=1)
+    images = tf.ones([1, 8, 8, 1])
+    with tf.compat.v1.variable_scope('tower', reuse=True):
+        logits, _ = model.build(images, False)
+    np.testing.assert_allclose(logits, model(images), atol=1e-5)
+
+
 def test_images_of_another_size_or_depth_are_refused_in_words():
     model = nets.create_model('lenet', 10, channels=1)
     with pytest.raises(ValueError, match='was made for images 28x28x1.*LeNet/fc3/weights'):
