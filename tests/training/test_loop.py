@@ -274,6 +274,36 @@ loop.train(config.TrainConfig(**{LENET}, train_dir={str(tmp_path)!r}, num_clones
     assert state['global_step'] == 3 and all(np.isfinite(value).all() for value in state.values())
 
 
+def test_a_step_of_two_replicas_is_by_the_mean_of_their_gradients():
+    program = f'''
+import numpy as np, tensorflow as tf
+tf.config.set_logical_device_configuration(
+    tf.config.list_physical_devices('CPU')[0], [tf.config.LogicalDeviceConfiguration()] * 2)
+from training import loop, config
+settings = config.TrainConfig(**{LENET}, num_clones=2, clone_on_cpu=True, optimizer='sgd', weight_decay=0.01)
+dataset, strategy = loop.open_dataset(settings), loop.make_strategy(settings)
+batches = loop.input_batches(settings, dataset, 16, 16, training=True)
+with strategy.scope():
+    both = loop.Trainer(settings, dataset, 16, 1)
+one = loop.Trainer(settings, dataset, 16, 1)
+for here, there in zip(one.trained, both.trained):
+    here.assign(there.numpy())
+part = next(iter(strategy.experimental_distribute_dataset(batches)))
+tf.function(lambda: strategy.run(both.step, part), autograph=False)()
+(images, labels), gradients = next(iter(batches)), []
+for replica in range(2):  # each with images and dropout of its own
+    mine = slice(8 * replica, 8 * replica + 8)
+    loss, found = tf.function(one._loss_and_gradients, autograph=False)(
+        images[mine], labels[mine], tf.constant(0, tf.int64), tf.constant([settings.seed, replica], tf.int64))
+    gradients.append(found)
+for before, after, first, second in zip(one.trained, both.trained, *gradients):
+    assert np.any(first != second)
+    np.testing.assert_allclose(after.numpy(), before - 0.01 * (first + second) / 2, rtol=1e-5, atol=1e-6)
+'''
+    done = subprocess.run([sys.executable, '-c', program], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
 def test_more_clones_than_devices_are_refused(tmp_path):
     with pytest.raises(ValueError, match='--num_clones=64: there (is|are) [0-9]+ CPU'):
         loop.train(lenet(tmp_path, num_clones=64, batch_size=1, clone_on_cpu=True), quiet)
