@@ -2,7 +2,7 @@
 
 tf-slim (2020) reads names of TensorFlow that have since moved, and its `batch_norm` needs a Keras 2 layer that is gone.
 The import puts the names back where they are missing, and gives `slim.batch_norm` a body that also works eagerly, in
-`tf.function`, under XLA and `tf.distribute`, and in bfloat16. Whatever is in place is left as it is.
+`tf.function`, under XLA and `tf.distribute`, and in bfloat16. Names that are in place are left as they are.
 
 This is the only file of the project that touches private names of TensorFlow and tf-slim.
 """

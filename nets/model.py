@@ -6,6 +6,7 @@ TF-Slim's builders ask `get_variable` for their variables, which outside a TF1 g
 float32; a layer that computes in another type is handed its weight cast.
 """
 import fnmatch
+import inspect
 from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
@@ -15,6 +16,9 @@ import tf_slim as slim
 import tf_slim_compat
 from nets import registry
 from nets.names import unknown
+
+# What a Model gives a builder itself.
+_OWN_ARGUMENTS = ('num_classes', 'is_training', 'reuse', 'scope')
 
 
 class _Spec(NamedTuple):
@@ -33,7 +37,7 @@ class Model(tf.Module):
       network: a name of `nets.registry.NETWORKS`.
       num_classes: the number of logits; None or 0 for features without a head.
       image_size: the side of the square images that its variables are made for (only networks whose fully connected
-        layers see the whole image depend on it); the network's default size if None.
+        layers see the whole image depend on it); the network's default size if None. Above that, `global_pool` is on.
       channels: of the images; those of the published weights if None.
       weight_decay: given to the network's arg scope, which regularizes the weights with it.
       **kwargs: further arguments of the builder, `create_aux_logits=True` for one.
@@ -50,8 +54,16 @@ class Model(tf.Module):
                  channels: int | None = None, weight_decay: float = 0.0, **kwargs):
         super().__init__(name=network)
         row = registry.get(network)
+        registry.check_num_classes(num_classes)
+        takes = [name for name in inspect.signature(row.build).parameters if name not in _OWN_ARGUMENTS][1:]
+        for name in kwargs:
+            if name not in takes:
+                raise unknown(f'argument of {network}', name, takes)
         self.network, self.num_classes = network, num_classes
         self.image_size, self.channels = image_size or row.default_image_size, channels or row.channels
+
+        if 'global_pool' in takes and self.image_size > row.default_image_size:
+            kwargs.setdefault('global_pool', True)  # the pooling before the logits is as large as the default needs
 
         def build(images, training, batch_norm_decay=None, dropout_seed=None):
             scope = row.make_arg_scope(weight_decay=weight_decay)

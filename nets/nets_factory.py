@@ -1,6 +1,5 @@
 """Networks by name, with TF-Slim's functions and maps; all is read from `nets.registry`."""
 import functools
-import numbers
 from collections.abc import Callable
 
 import tensorflow as tf
@@ -31,8 +30,7 @@ def get_network_fn(name: str, num_classes: int | None, weight_decay: float = 0.0
       ValueError: the name is unknown, or num_classes is not a count.
     """
     network = registry.get(name)
-    if num_classes is not None and not (isinstance(num_classes, numbers.Integral) and num_classes >= 0):
-        raise ValueError(f'num_classes must be a whole number, or None for the features; it is {num_classes!r}.')
+    registry.check_num_classes(num_classes)
     build, make_arg_scope = network.build, network.make_arg_scope
 
     @functools.wraps(build)

@@ -1,5 +1,6 @@
 """The networks, a row each. Reading this table does not start TensorFlow."""
 import importlib
+import numbers
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -64,6 +65,12 @@ NETWORKS: Mapping[str, Network] = MappingProxyType({row.name: row for row in (
     Network('lenet', 'nets.lenet', 'lenet', 'lenet_arg_scope', 'LeNet', 28, 10,
             'lenet', 'doi:10.1109/5.726791', channels=1),
 )})
+
+
+def check_num_classes(num_classes: int | None) -> None:
+    """Raises ValueError where a number of classes is neither a count nor None."""
+    if num_classes is not None and not (isinstance(num_classes, numbers.Integral) and num_classes >= 0):
+        raise ValueError(f'num_classes must be a whole number, or None for the features; it is {num_classes!r}.')
 
 
 def get(name: str) -> Network:

@@ -85,7 +85,8 @@ def mnist(root, labels, split='train'):
     ('train', [*DIGITS, '--preprocessing_name=vg'], 2, '--preprocessing_name: '),
     ('train', [*DIGITS, '--trainable_scopes=LeNet/fc5'], 2, "begins with 'LeNet/fc5'. Its scopes are LeNet/conv1, "),
     ('train', [*DIGITS, '--labels_offset=10'], 2, '--labels_offset=10: digits has the labels 0 to 9.'),
-    ('train', [*DIGITS, '--batch_size=2000'], 2, 'too few images'),
+    ('train', [*DIGITS, '--trainable_scopes=,'], 2, 'leaves nothing to train'),
+    ('train', [*DIGITS, '--create_aux_logits'], 2, "argument of lenet 'create_aux_logits'"),
     ('train', [*DIGITS, '--num_clones=9', '--clone_on_cpu'], 2, '--num_clones=9: there is 1 CPU.'),
     ('train', [*DIGITS, '--dataset_dir=photos'], 1, 'digits is part of the package and reads no files'),
     ('train', [*DIGITS, '--checkpoint_path=nowhere'], 1, 'There is no checkpoint nowhere.'),
@@ -186,7 +187,7 @@ def test_a_split_that_holds_nothing(run, tmp_path):
     data = ['--dataset_name=image_folder', '--dataset_dir=photos', '--batch_size=2', '--max_number_of_steps=1']
     assert run('train', *LENET, *data, '--train_dir=run')[0] == 0
     code, _, complaint = run('eval', '--checkpoint_path=run')
-    assert code == 1 and complaint.startswith('the split validation of photos has no images')
+    assert code == 1 and complaint.startswith(f'the split validation of {tmp_path / "photos"} has no images')
 
 
 def test_averages_that_were_not_kept(run, trained):

@@ -99,6 +99,8 @@ class Reader:
         try:
             return self._reader.get_tensor(name)
         except _READ_ERRORS as error:
+            if not _exists(self.path):
+                raise CheckpointError(f'{self.path} was removed while it was read; try again.') from None
             raise CheckpointError(f'{self.path} is damaged, {name} cannot be read: {error}') from None
 
 

@@ -87,6 +87,9 @@ class _Config:
         for field in dataclasses.fields(self):
             _check(field, getattr(self, field.name))
         if self.model_name not in registry.NETWORKS:
+            if self.model_name == _Config.model_name:
+                raise ConfigError(f'--model_name is needed: {self.model_name}, which TF-Slim takes without it, '
+                                  f'is not in this zoo yet. It must be one of {", ".join(registry.NETWORKS)}.')
             raise ConfigError(f'--model_name={self.model_name}: {one_of(self.model_name, registry.NETWORKS)}')
 
     def to_json(self) -> str:

@@ -9,10 +9,9 @@ import tensorflow as tf
 
 from datasets import DatasetError, dataset_factory, pipeline
 from nets import registry
-from nets.model import Model
 from training import checkpoints
-from training.config import ConfigError, EvalConfig
-from training.loop import input_batches, open_dataset
+from training.config import EvalConfig
+from training.loop import input_batches, make_model, open_dataset
 from training.progress import Progress
 
 RESULTS_FILE = 'eval_results.json'
@@ -39,16 +38,9 @@ def evaluate(config: EvalConfig, say: Callable[[str], None] = print) -> dict:
     batches = input_batches(config, dataset, size, config.batch_size, training=False)
     if config.max_num_batches:
         batches = batches.take(config.max_num_batches)
-    reader = checkpoints.Reader(config.checkpoint_path)
-    try:
-        model = Model(
-            config.model_name,
-            dataset.num_classes - config.labels_offset,
-            image_size=size,
-            channels=batches.element_spec[0].shape[-1],
-        )
-    except (TypeError, ValueError) as error:
-        raise ConfigError(f'{config.model_name} cannot be built so: {error}') from None
+    checkpoints.resolve(config.checkpoint_path)  # fails early where there is none
+    model = make_model(config, dataset, size, batches.element_spec[0].shape[-1])
+    reader = checkpoints.Reader(config.checkpoint_path)  # late, as a training may go on and remove it
     suffix = '' if config.moving_average_decay is None else checkpoints.AVERAGE
     if suffix and not any(name.endswith(suffix) for name in reader.shapes):
         raise checkpoints.CheckpointError(f'{reader.path} holds no moving averages; leave out --moving_average_decay.')

@@ -1,6 +1,8 @@
 """The training loop: one `tf.function` step under a tf.distribute strategy, summaries, checkpoints, resuming."""
 
+import dataclasses
 import math
+import os
 import signal
 import time
 from collections.abc import Callable
@@ -48,7 +50,8 @@ def train(config: TrainConfig, say: Callable[[str], None] = print) -> str:
         trainer = Trainer(config, dataset, size, channels=batches.element_spec[0].shape[-1])
         if resumed:
             trainer.resume(resumed)
-            say(f'Going on from {resumed}.')
+            say(f'Going on from {resumed}.'
+                + (' --checkpoint_path is for a training that begins, and not used.' if config.checkpoint_path else ''))
         elif config.checkpoint_path:
             trainer.warm_start()
             say(f'Starting from the weights of {checkpoints.resolve(config.checkpoint_path)}.')
@@ -56,7 +59,10 @@ def train(config: TrainConfig, say: Callable[[str], None] = print) -> str:
         say(f'The training is at step {start} already; --max_number_of_steps={config.max_number_of_steps} asks for no '
             'more.')
         return str(resumed)
-    checkpoints.write_text(config.train_dir, CONFIG_FILE, config.to_json())
+    saved = config
+    if config.dataset_dir and '://' not in config.dataset_dir:  # evaluation may be called from another folder
+        saved = dataclasses.replace(config, dataset_dir=os.path.abspath(config.dataset_dir))
+    checkpoints.write_text(config.train_dir, CONFIG_FILE, saved.to_json())
 
     say(
         f'Training {config.model_name} ({trainer.num_parameters:,} parameters) on {dataset} at {size}x{size}, '
@@ -102,8 +108,6 @@ def input_batches(
         preprocessing = preprocessing_factory.get_preprocessing(name, training, config.use_grayscale)
     except ValueError as error:
         raise ConfigError(f'--preprocessing_name: {error}') from None
-    if training and config.batch_size * config.num_clones > dataset.num_samples:
-        raise ConfigError(f'--batch_size={config.batch_size}: {dataset} has too few images for one batch.')
     return pipeline.make_batches(
         dataset,
         lambda image, seed: preprocessing(image, size, size, seed=seed),
@@ -115,6 +119,15 @@ def input_batches(
         num_threads=config.num_preprocessing_threads,
         num_readers=getattr(config, 'num_readers', None),
     )
+
+
+def make_model(config, dataset: datasets.Dataset, image_size: int, channels: int, **kwargs) -> Model:
+    """The network that a config names, for the classes of a dataset."""
+    num_classes = dataset.num_classes - config.labels_offset
+    try:
+        return Model(config.model_name, num_classes, image_size=image_size, channels=channels, **kwargs)
+    except ValueError as error:
+        raise ConfigError(f'{config.model_name} cannot be built so: {error}') from None
 
 
 def make_strategy(config: TrainConfig) -> tf.distribute.Strategy:
@@ -144,17 +157,7 @@ class Trainer(tf.Module):
         super().__init__(name='trainer')
         self.config = config
         kwargs = {} if config.create_aux_logits is None else {'create_aux_logits': config.create_aux_logits}
-        try:
-            self.model = Model(
-                config.model_name,
-                dataset.num_classes - config.labels_offset,
-                image_size=image_size,
-                channels=channels,
-                weight_decay=config.weight_decay,
-                **kwargs,
-            )
-        except (TypeError, ValueError) as error:
-            raise ConfigError(f'{config.model_name} cannot be built so: {error}') from None
+        self.model = make_model(config, dataset, image_size, channels, weight_decay=config.weight_decay, **kwargs)
         self.trained = self._trained_variables()
         self.rate = optimizers.learning_rate(config, dataset.num_samples)
         self.optimizer = optimizers.make_optimizer(config, self.rate, self.trained)
@@ -187,7 +190,10 @@ class Trainer(tf.Module):
         trained = {
             id(variable) for name, variable in self.model.by_name.items() if checkpoints.starts_with_any(name, scopes)
         }
-        return [variable for variable in variables if id(variable) in trained]
+        chosen = [variable for variable in variables if id(variable) in trained]
+        if not chosen:
+            raise ConfigError(f'--trainable_scopes={scopes} leaves nothing to train.')
+        return chosen
 
     def step(self, images: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
         """One step of one replica, run by the strategy; returns its part of the loss, a float32 scalar."""

@@ -139,6 +139,21 @@ def test_the_callers_scope_does_not_matter():
     np.testing.assert_allclose(logits, model(images), atol=1e-5)
 
 
+def test_images_above_the_default_size_are_pooled_whole():
+    model = nets.create_model('inception_v1', 5, image_size=256)
+    assert model.endpoint_shapes['global_pool'] == [None, 1, 1, 1024]
+    assert model(tf.zeros([1, 256, 256, 3])).shape == [1, 5]
+
+
+@pytest.mark.parametrize('arguments, words', [
+    (dict(num_classes=-3), 'num_classes must be a whole number'),
+    (dict(num_classes=5, global_pol=True), "argument of inception_v1 'global_pol': did you mean 'global_pool'"),
+])
+def test_wrong_arguments_are_named(arguments, words):
+    with pytest.raises(ValueError, match=words):
+        nets.create_model('inception_v1', **arguments)
+
+
 def test_images_of_another_size_or_depth_are_refused_in_words():
     model = nets.create_model('lenet', 10, channels=1)
     with pytest.raises(ValueError, match='was made for images 28x28x1.*LeNet/fc3/weights'):

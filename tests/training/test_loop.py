@@ -120,6 +120,21 @@ def test_resuming_gives_the_same_bits(tmp_path, changes):
         np.testing.assert_array_equal(value, parts[name], err_msg=name)
 
 
+def test_a_batch_may_be_larger_than_the_split_and_spans_epochs(tmp_path):
+    config = lenet(tmp_path, batch_size=2000)
+    images, labels = a_batch(config)
+    assert images.shape == [2000, 16, 16, 1] and labels.shape == [2000]
+    counts = np.bincount(labels[:1437])  # the first epoch whole
+    np.testing.assert_array_equal(counts, np.bincount(loop.open_dataset(config).labels))
+
+
+def test_resuming_says_that_checkpoint_path_is_not_used(tmp_path):
+    loop.train(lenet(tmp_path, max_number_of_steps=1), quiet)
+    said = []
+    loop.train(lenet(tmp_path, max_number_of_steps=2, checkpoint_path='/nowhere'), said.append)
+    assert '--checkpoint_path' in said[0] and 'not used' in said[0]
+
+
 def test_a_run_that_is_done_says_so(tmp_path):
     first = loop.train(lenet(tmp_path, max_number_of_steps=2), quiet)
     said = []
