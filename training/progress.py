@@ -59,6 +59,7 @@ class Progress:
 def _columns(stream):
     """The width of a terminal; 0 for anything else, and for a terminal without a size, which could show no bar."""
     try:
-        return os.get_terminal_size(stream.fileno()).columns
+        columns, lines = os.get_terminal_size(stream.fileno())
+        return columns if lines else 0
     except OSError:
         return 0
