@@ -8,6 +8,7 @@ This is the only file of the project that touches private names of TensorFlow an
 """
 import functools
 import importlib
+import inspect
 import threading
 import types
 import warnings
@@ -17,6 +18,7 @@ from collections.abc import Callable
 import numpy as np
 import tensorflow as tf
 import tf_slim as slim
+from google.protobuf import text_format
 
 v1 = tf.compat.v1
 _MOVED = {
@@ -362,6 +364,11 @@ def _repair():
     for name in ('SVStepCounterThread', 'SVSummaryThread', 'SVTimerCheckpointThread'):
         thread = _private('tensorflow.python.training.supervisor', name)
         _run_in_graph(thread, thread.run)
+    if 'float_format' not in inspect.signature(text_format.MessageToString).parameters:
+        # TensorFlow 2.20, which takes any protobuf, still gives it (the default) where a training writes its graph.
+        graph_io = _private('tensorflow.python.framework.graph_io')
+        graph_io.text_format = types.SimpleNamespace(
+            MessageToString=lambda message, float_format='': text_format.MessageToString(message))
     _variables.tf = types.SimpleNamespace(train=types.SimpleNamespace(NewCheckpointReader=_CheckpointReader))
     _utils.collect_named_outputs = _collect_named_outputs
     _utils.convert_collection_to_dict = _convert_collection_to_dict
