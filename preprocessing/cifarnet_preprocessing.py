@@ -33,16 +33,10 @@ def preprocess_for_train(image: tf.Tensor, output_height: int, output_width: int
     Raises:
       ValueError: an argument is not as above.
     """
-    image = images.check_image(image)
-    images.check_positive(output_height=output_height, output_width=output_width)
+    image = _prepared(image, output_height, output_width, add_image_summaries, use_grayscale)
     if operator.index(padding) < 0:
         raise ValueError(f'padding is {padding}; it must not be negative.')
     crop_seed, flip_seed, brightness_seed, contrast_seed = images.split_seed(seed, 4)
-    if add_image_summaries:
-        images.summary('image', image)
-    image = tf.cast(image, tf.float32)
-    if use_grayscale:
-        image = images.to_grayscale(image)
     size = tf.maximum(tf.shape(image)[:2] + 2 * padding, [output_height, output_width])
     image = tf.image.resize_with_crop_or_pad(image, size[0], size[1])
     image = tf.image.stateless_random_crop(image, [output_height, output_width, image.shape[-1]], crop_seed)
@@ -73,13 +67,7 @@ def preprocess_for_eval(image: tf.Tensor, output_height: int, output_width: int,
     Raises:
       ValueError: an argument is not as above.
     """
-    image = images.check_image(image)
-    images.check_positive(output_height=output_height, output_width=output_width)
-    if add_image_summaries:
-        images.summary('image', image)
-    image = tf.cast(image, tf.float32)
-    if use_grayscale:
-        image = images.to_grayscale(image)
+    image = _prepared(image, output_height, output_width, add_image_summaries, use_grayscale)
     image = tf.image.resize_with_crop_or_pad(image, output_height, output_width)
     if add_image_summaries:
         images.summary('resized_image', image)
@@ -94,3 +82,13 @@ def preprocess_image(image: tf.Tensor, output_height: int, output_width: int, is
         return preprocess_for_train(image, output_height, output_width, add_image_summaries=add_image_summaries,
                                     use_grayscale=use_grayscale, seed=seed)
     return preprocess_for_eval(image, output_height, output_width, add_image_summaries, use_grayscale)
+
+
+def _prepared(image, output_height, output_width, add_image_summaries, use_grayscale):
+    """The checked image as float32, with one channel if asked for."""
+    image = images.check_image(image)
+    images.check_positive(output_height=output_height, output_width=output_width)
+    if add_image_summaries:
+        images.summary('image', image)
+    image = tf.cast(image, tf.float32)
+    return images.to_grayscale(image) if use_grayscale else image

@@ -1,9 +1,7 @@
 """Mistakes as a new user makes them: one clear sentence, an exit code, and nothing lost."""
-import contextlib
 import os
 import pathlib
 import re
-import resource
 import subprocess
 import sys
 
@@ -215,17 +213,6 @@ def test_a_folder_that_cannot_be_made(run, trained, tmp_path, folder):
     assert (tmp_path / 'taken').read_text() == 'mine'
 
 
-@contextlib.contextmanager
-def file_size_limit(limit):
-    """A full disk, nearly: no file may grow beyond so many bytes."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-
-
 @pytest.mark.parametrize('program', PROGRAMS)
 def test_stopped_at_once(run, trained, monkeypatch, program):
     def stopped(*unused, **unused_too):
@@ -237,17 +224,17 @@ def test_stopped_at_once(run, trained, monkeypatch, program):
     assert (code, complaint) == (130, 'stopped at once; what was saved before is as it was.\n')
 
 
-def test_a_full_disk(trained, tmp_path):
+def test_a_full_disk(trained, tmp_path, full_disk):
     """Also what else is on the terminal: nothing of TensorFlow's; and the user's Keras may be another."""
     other_keras = {**os.environ, 'KERAS_BACKEND': 'jax', 'TF_USE_LEGACY_KERAS': '1'}
     command = [sys.executable, 'train_image_classifier.py', *DIGITS, f'--train_dir={tmp_path}']
-    with file_size_limit(10**9):
+    with full_disk(10**9):
         done = subprocess.run([*command, '--max_number_of_steps=1'], cwd=ROOT, capture_output=True, text=True,
                               env=other_keras)
     assert done.returncode == 0 and done.stdout.count('\n') == 4, done.stderr
     assert re.fullmatch(r'step 1/1  loss [\d.]+  learning rate 0.0001  [\d.e+]+ images/s  00:00 left\n', done.stderr)
     before = sorted(os.listdir(tmp_path))
-    with file_size_limit(10**6):
+    with full_disk(10**6):
         done = subprocess.run([*command, '--max_number_of_steps=2'], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 1
     progress, complaint = done.stderr.splitlines()

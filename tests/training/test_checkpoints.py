@@ -1,7 +1,5 @@
 """Checkpoints: TF1's own Saver reads what is written and the other way round; whole or not at all; mismatches named."""
-import contextlib
 import os
-import resource
 import shutil
 
 import numpy as np
@@ -219,19 +217,8 @@ def test_a_step_that_is_there_is_replaced(folder):
 
 # Whole or not at all.
 
-@contextlib.contextmanager
-def full_disk(limit):
-    """No file may grow beyond so many bytes; Python ignores the signal of that, so that writing fails."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-
-
 @pytest.mark.parametrize('limit', [0, 50_000])
-def test_a_full_disk_leaves_the_earlier_ones(folder, limit):
+def test_a_full_disk_leaves_the_earlier_ones(folder, limit, full_disk):
     prefix = saved(folder)
     before = files(folder)
     with full_disk(limit), pytest.raises(CheckpointError) as caught:
@@ -243,7 +230,7 @@ def test_a_full_disk_leaves_the_earlier_ones(folder, limit):
     assert saved(folder, 8) == checkpoints.latest(folder)  # and once there is room it goes on
 
 
-def test_text_is_written_whole_or_not_at_all(tmp_path):
+def test_text_is_written_whole_or_not_at_all(tmp_path, full_disk):
     folder = str(tmp_path / 'run' / 'eval')
     path = checkpoints.write_text(folder, 'results.json', 'earlier')
     with full_disk(3), pytest.raises(CheckpointError) as caught:
