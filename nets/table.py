@@ -1,7 +1,7 @@
 """Networks as tables: the rows, the rule that names their scopes, and `build`.
 
-A table is a list of rows `(endpoint, item)`. An item is a layer, or a module: a tuple of branches that stand side by
-side on the same input and are concatenated. A branch is a list of layers.
+A table is a list of rows `(endpoint, item)`. An item is a layer; or a module: a tuple of branches that stand side by
+side on the same input and are concatenated, each a list of layers; or any function `(net, scope) -> net`.
 
     table = [('Conv2d_1a_7x7', conv(64, 7, stride=2)),
              ('Mixed_2a', ([conv(64, 1)], [conv(96, 1), conv(128, 3)], [max_pool(3), conv(32, 1)]))]
@@ -9,6 +9,7 @@ side on the same input and are concatenated. A branch is a list of layers.
 
 This is the only place that cuts a network short.
 """
+from collections.abc import Callable
 from typing import NamedTuple
 
 import tensorflow as tf
@@ -47,7 +48,8 @@ class Layer(NamedTuple):
 
 Branch = list[Layer]
 Module = tuple[Branch, ...]
-Table = list[tuple[str, Layer | Module]]
+Item = Layer | Module | Callable[[tf.Tensor, str], tf.Tensor]
+Table = list[tuple[str, Item]]
 
 
 def conv(width: int, kernel: int, stride: int = 1, padding: str = 'SAME', scope: str | None = None) -> Layer:
@@ -65,39 +67,48 @@ def max_pool(kernel: int, stride: int = 1, padding: str = 'SAME', scope: str | N
 
 def build(table: Table, inputs: tf.Tensor, final_endpoint: str | None = None,
           scope: str | tf.compat.v1.VariableScope | None = None,
-          default_name: str = 'Network') -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
+          default_name: str = 'Network', data_format: str = 'NHWC') -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
     """Builds a table row by row, up to `final_endpoint`.
 
     Args:
       table: the rows.
-      inputs: float images [batch, height, width, channels]; all but the channels may be unknown.
+      inputs: float images in the order of `data_format`; all but the channels may be unknown.
       final_endpoint: the last row to build; None builds all.
       scope: variable scope of the network; None makes one from `default_name`.
       default_name: the network's own scope, which also names it in errors.
+      data_format: see `nets.scopes.network_scope`.
 
     Returns:
-      The output of the last row built, [batch, height, width, maps], and a dictionary endpoint -> output.
+      The output of the last row built, and a dictionary endpoint -> output.
 
     Raises:
       ValueError: the endpoint is unknown (nothing has been built then), or the images do not fit.
-      TypeError: a row is neither a layer nor a tuple of branches.
+      TypeError: a row is neither a layer, nor a tuple of branches, nor a function.
       RuntimeError: called eagerly or in a tf.function, and nothing would hold the variables.
     """
     rows = dict(table)
     if final_endpoint is not None and final_endpoint not in rows:
         raise names.unknown(f'endpoint of {default_name}', final_endpoint, rows)
     for name, item in table:
-        if not isinstance(item, tuple):
-            raise TypeError(f'Row {name!r} is neither a layer nor a tuple of branches, each a list of layers.')
+        if not isinstance(item, tuple) and not callable(item):
+            raise TypeError(f'Row {name!r} is neither a layer, nor a tuple of branches, each a list of layers, '
+                            'nor a function.')
     end_points: dict[str, tf.Tensor] = {}
-    with network_scope(scope, default_name, inputs):
+    with network_scope(scope, default_name, inputs, data_format=data_format):
         net = tf.convert_to_tensor(inputs)
         for name, item in rows.items():
-            net = item.build(net, name) if isinstance(item, Layer) else _build_module(item, net, name)
+            net = build_item(item, net, name)
             end_points[name] = net
             if name == final_endpoint:
                 break
     return net, end_points
+
+
+def build_item(item: Item, net: tf.Tensor, scope: str) -> tf.Tensor:
+    """Applies what stands in a row to `net`."""
+    if isinstance(item, Layer):
+        return item.build(net, scope)
+    return _build_module(item, net, scope) if isinstance(item, tuple) else item(net, scope)
 
 
 def _build_module(branches: Module, inputs: tf.Tensor, scope: str) -> tf.Tensor:
