@@ -119,8 +119,8 @@ def batch_norm(inputs, decay=0.999, center=True, scale=False, epsilon=0.001, act
             return variable(name, initializers.get(name, initializer), regularizer=regularizers.get(name),
                             trainable=trainable)
 
-        beta = parameter('beta', v1.zeros_initializer()) if center else None
         gamma = parameter('gamma', v1.ones_initializer()) if scale else None
+        beta = parameter('beta', v1.zeros_initializer()) if center else None
         sc.set_partitioner(None)                                # what is assigned to must be whole
         # Replicas keep their own statistics, which are averaged where they are read (as in tf.layers).
         statistic = functools.partial(variable, trainable=False, aggregation=tf.VariableAggregation.MEAN,
