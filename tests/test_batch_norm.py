@@ -298,8 +298,8 @@ def test_variables_and_collections_of_a_graph():
         outputs = slim.batch_norm(tf.ones([2, 3, 3, 4]), **arguments)
         again = slim.batch_norm(tf.ones([2, 3, 3, 4]), reuse=True, **arguments)
         assert [v.op.name for v in slim.get_model_variables()] == [
-            'bn/beta', 'bn/gamma', 'bn/moving_mean', 'bn/moving_variance']
-        assert [v.op.name for v in v1.trainable_variables()] == ['bn/beta', 'bn/gamma']
+            'bn/gamma', 'bn/beta', 'bn/moving_mean', 'bn/moving_variance']
+        assert [v.op.name for v in v1.trainable_variables()] == ['bn/gamma', 'bn/beta']
         assert [v.op.name for v in v1.get_collection('betas')] == ['bn/beta']
         assert [v.op.name for v in v1.get_collection('moving_vars')] == ['bn/moving_mean']
         assert [output is other for output, other in zip(
