@@ -1,16 +1,18 @@
 """Networks as tables: the rows, the rule that names their scopes, and `build`.
 
 A table is a list of rows `(endpoint, item)`. An item is a layer; or a module: a tuple of branches that stand side by
-side on the same input and are concatenated, each a list of layers; or any function `(net, scope) -> net`.
+side on the same input and are concatenated, each a list of layers; or any function `(net, scope) -> net`. Where layers
+of a branch stand side by side themselves, they are a tuple within it.
 
     table = [('Conv2d_1a_7x7', conv(64, 7, stride=2)),
-             ('Mixed_2a', ([conv(64, 1)], [conv(96, 1), conv(128, 3)], [max_pool(3), conv(32, 1)]))]
-    net, end_points = build(table, images, final_endpoint='Mixed_2a')
+             ('Mixed_2a', ([conv(64, 1)], [conv(96, 1), conv(128, 3)], [max_pool(3), conv(32, 1)])),
+             ('Mixed_2b', ([conv(64, 1), (conv(96, (1, 3)), conv(96, (3, 1)))], [avg_pool(3), conv(32, 1)]))]
+    net, end_points = build(table, images, final_endpoint='Mixed_2b')
 
-This is the only place that cuts a network short.
+A row named None is no endpoint: a function that knows its own scopes. This is the only place that cuts a network short.
 """
+import dataclasses
 from collections.abc import Callable
-from typing import NamedTuple
 
 import tensorflow as tf
 import tf_slim as slim
@@ -19,50 +21,100 @@ import tf_slim_compat  # noqa: F401
 from nets import names
 from nets.scopes import network_scope
 
+Kernel = int | tuple[int, int]
 
-class Layer(NamedTuple):
-    """A convolution or a pooling; `conv` and `max_pool` make one."""
+
+@dataclasses.dataclass(frozen=True)
+class Layer:
+    """A convolution or a pooling; `conv`, `max_pool` and `avg_pool` make one."""
 
     kind: str
-    kernel: int
+    kernel: Kernel
     stride: int
     padding: str
-    width: int | None = None
-    scope: str | None = None
+    width: int | None
+    scope: str | None
+    op: Callable
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Height and width of the kernel."""
+        return (self.kernel, self.kernel) if isinstance(self.kernel, int) else self.kernel
 
     def scope_at(self, position: int) -> str:
-        """Returns its scope as the layer of a branch at `position`: `Conv2d_0b_3x3` is the second, a 3x3."""
-        letter = chr(ord('a') + position)
-        return self.scope or f'{self.kind}_0{letter}_{self.kernel}x{self.kernel}'
+        """Returns its scope as the layer of a branch at `position`: `Conv2d_0b_3x3` is the second, a 3x3.
 
-    def build(self, net: tf.Tensor, scope: str) -> tf.Tensor:
+        A layer that makes the map smaller is `1a` wherever it stands.
+        """
+        smaller = self.stride > 1 or self.padding == 'VALID'
+        place = '1a' if smaller else '0' + chr(ord('a') + position)
+        return self.scope or f'{self.kind}_{place}_{self.size[0]}x{self.size[1]}'
+
+    def build(self, net: tf.Tensor, scope: str | None) -> tf.Tensor:
         """Applies the layer to `net`, [batch, height, width, channels]."""
-        sizes = net.shape.as_list()[1:3]
-        if self.padding == 'VALID' and any(size is not None and size < self.kernel for size in sizes):
-            raise ValueError(f'{scope} needs a map of at least {self.kernel}x{self.kernel}; its input is '
-                             f'{sizes[0]}x{sizes[1]}: give larger images.')
-        if self.kind == 'MaxPool':
-            return slim.max_pool2d(net, self.kernel, stride=self.stride, padding=self.padding, scope=scope)
-        return slim.conv2d(net, self.width, self.kernel, stride=self.stride, padding=self.padding, scope=scope)
+        width = [] if self.width is None else [self.width]
+        return self.op(net, *width, self.kernel, stride=self.stride, padding=self.padding, scope=scope)
 
 
-Branch = list[Layer]
+Branch = list[Layer | tuple[Layer, ...]]
 Module = tuple[Branch, ...]
-Item = Layer | Module | Callable[[tf.Tensor, str], tf.Tensor]
-Table = list[tuple[str, Item]]
+Item = Layer | Module | Callable[[tf.Tensor, str | None], tf.Tensor]
+Table = list[tuple[str | None, Item]]
 
 
-def conv(width: int, kernel: int, stride: int = 1, padding: str = 'SAME', scope: str | None = None) -> Layer:
-    """A convolution to `width` maps, under whatever `slim.arg_scope` sets for `slim.conv2d`.
+def conv(width: int, kernel: Kernel, stride: int = 1, padding: str = 'SAME', scope: str | None = None,
+         op: Callable = slim.conv2d) -> Layer:
+    """A convolution to `width` maps by `op`, under whatever `slim.arg_scope` sets for it.
 
     A `scope` is given only where the published name breaks the naming rule.
     """
-    return Layer('Conv2d', kernel, stride, padding, width, scope)
+    return Layer('Conv2d', kernel, stride, padding, width, scope, op)
 
 
-def max_pool(kernel: int, stride: int = 1, padding: str = 'SAME', scope: str | None = None) -> Layer:
+def max_pool(kernel: Kernel, stride: int = 1, padding: str = 'SAME', scope: str | None = None) -> Layer:
     """A max pooling."""
-    return Layer('MaxPool', kernel, stride, padding, scope=scope)
+    return Layer('MaxPool', kernel, stride, padding, None, scope, slim.max_pool2d)
+
+
+def avg_pool(kernel: Kernel, stride: int = 1, padding: str = 'SAME', scope: str | None = None) -> Layer:
+    """An average pooling."""
+    return Layer('AvgPool', kernel, stride, padding, None, scope, slim.avg_pool2d)
+
+
+def scale_widths(table: Table, depth_multiplier: float, min_depth: int) -> Table:
+    """Returns the table with every layer's width multiplied by `depth_multiplier`, but not below `min_depth`.
+
+    Raises:
+      ValueError: the multiplier is not positive.
+    """
+    if depth_multiplier <= 0:
+        raise ValueError(f'depth_multiplier must be greater than zero; it is {depth_multiplier}.')
+
+    def scaled(item):
+        if isinstance(item, Layer):
+            width = item.width and max(int(item.width * depth_multiplier), min_depth)
+            return dataclasses.replace(item, width=width)
+        return type(item)(map(scaled, item)) if isinstance(item, tuple | list) else item
+
+    return [(name, scaled(item)) for name, item in table]
+
+
+def least_size(table: Table, output: int = 1) -> int:
+    """Returns the least height and width of images that leave a map of at least `output`, in pixels.
+
+    A function in a row counts as one that keeps the size.
+    """
+    def before(item, size):
+        if isinstance(item, Layer):
+            return (size - 1) * item.stride + (max(item.size) if item.padding == 'VALID' else 1)
+        if isinstance(item, tuple):
+            return max(before(branch, size) for branch in item)
+        if isinstance(item, list):
+            for layer in reversed(item):
+                size = before(layer, size)
+        return size
+
+    return before([item for _, item in table], output)
 
 
 def build(table: Table, inputs: tf.Tensor, final_endpoint: str | None = None,
@@ -82,46 +134,56 @@ def build(table: Table, inputs: tf.Tensor, final_endpoint: str | None = None,
       The output of the last row built, and a dictionary endpoint -> output.
 
     Raises:
-      ValueError: the endpoint is unknown (nothing has been built then), or the images do not fit.
+      ValueError: the endpoint is unknown, or the images do not fit; nothing has been built then.
       TypeError: a row is neither a layer, nor a tuple of branches, nor a function.
       RuntimeError: called eagerly or in a tf.function, and nothing would hold the variables.
     """
-    rows = dict(table)
-    if final_endpoint is not None and final_endpoint not in rows:
-        raise names.unknown(f'endpoint of {default_name}', final_endpoint, rows)
+    rows = [name for name, _ in table]
+    if final_endpoint is not None:
+        if final_endpoint not in rows:
+            raise names.unknown(f'endpoint of {default_name}', final_endpoint, filter(None, rows))
+        table = table[:rows.index(final_endpoint) + 1]
     for name, item in table:
-        if not isinstance(item, tuple) and not callable(item):
+        if not isinstance(item, Layer | tuple) and not callable(item):
             raise TypeError(f'Row {name!r} is neither a layer, nor a tuple of branches, each a list of layers, '
                             'nor a function.')
     end_points: dict[str, tf.Tensor] = {}
-    with network_scope(scope, default_name, inputs, data_format=data_format):
+    in_order = [slim.conv2d, slim.max_pool2d, slim.avg_pool2d, slim.batch_norm] if data_format == 'NCHW' else []
+    with network_scope(scope, default_name, inputs, min_size=least_size(table), data_format=data_format), \
+            slim.arg_scope(in_order, data_format=data_format):
         net = tf.convert_to_tensor(inputs)
-        for name, item in rows.items():
-            net = build_item(item, net, name)
-            end_points[name] = net
-            if name == final_endpoint:
-                break
+        for name, item in table:
+            net = build_item(item, net, name, data_format)
+            if name is not None:
+                end_points[name] = net
     return net, end_points
 
 
-def build_item(item: Item, net: tf.Tensor, scope: str) -> tf.Tensor:
+def build_item(item: Item, net: tf.Tensor, scope: str | None, data_format: str = 'NHWC') -> tf.Tensor:
     """Applies what stands in a row to `net`."""
     if isinstance(item, Layer):
         return item.build(net, scope)
-    return _build_module(item, net, scope) if isinstance(item, tuple) else item(net, scope)
+    if isinstance(item, tuple):
+        with tf.compat.v1.variable_scope(scope):
+            return build_branches(item, net, data_format)
+    return item(net, scope)
 
 
-def _build_module(branches: Module, inputs: tf.Tensor, scope: str) -> tf.Tensor:
+def build_branches(branches: Module, inputs: tf.Tensor, data_format: str = 'NHWC') -> tf.Tensor:
+    """Builds a module in the current scope."""
+    axis = 1 if data_format == 'NCHW' else -1
     outputs = []
-    with tf.compat.v1.variable_scope(scope):
-        for number, branch in enumerate(branches):
-            net = inputs
-            with tf.compat.v1.variable_scope(f'Branch_{number}'):
-                for position, layer in enumerate(branch):
-                    net = layer.build(net, layer.scope_at(position))
-            outputs.append(net)
-        sizes = [tuple(net.shape.as_list()[1:3]) for net in outputs]
-        if len(set(sizes)) > 1:
-            raise ValueError(f'The branches of {scope} end in maps of different sizes, {sizes}: '
-                             'give them the same strides and paddings.')
-        return tf.concat(outputs, axis=-1)
+    for number, branch in enumerate(branches):
+        net, position = inputs, 0
+        with tf.compat.v1.variable_scope(f'Branch_{number}'):
+            for part in branch:
+                layers = (part,) if isinstance(part, Layer) else part
+                side_by_side = [layer.build(net, layer.scope_at(position + i)) for i, layer in enumerate(layers)]
+                net = tf.concat(side_by_side, axis) if len(layers) > 1 else side_by_side[0]
+                position += len(layers)
+        outputs.append(net)
+    sizes = [tuple(net.shape.as_list()[2:] if data_format == 'NCHW' else net.shape.as_list()[1:3]) for net in outputs]
+    if len(set(sizes)) > 1:
+        raise ValueError(f'The branches of {tf.compat.v1.get_variable_scope().name} end in maps of different sizes, '
+                         f'{sizes}: give them the same strides and paddings.')
+    return tf.concat(outputs, axis)

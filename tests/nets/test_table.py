@@ -57,8 +57,8 @@ def test_unknown_endpoint_builds_nothing():
     ([9, 9, 3], r'takes images \[batch, height, width, channels\].*\(9, 9, 3\)'),
     ([1, 9, 9, None], 'known number of channels'),
     (None, r'\[batch, height, width, channels\]'),
-    ([1, 2, 9, 3], 'Conv2d_1a_3x3 needs a map of at least 3x3; its input is 2x9'),
-    ([1, 0, 9, 3], 'at least 1x1 pixels; these are 0x9'),
+    ([1, 2, 9, 3], 'Network takes images of at least 3x3 pixels; these are 2x9'),
+    ([1, 0, 9, 3], 'at least 3x3 pixels; these are 0x9'),
 ])
 def test_images_that_do_not_fit(shape, message):
     with tf.Graph().as_default():
@@ -74,12 +74,12 @@ def test_images_of_an_integer_type():
 
 def test_branches_of_different_sizes():
     table = [('Mixed', ([conv(2, 3, stride=2)], [conv(2, 3)]))]
-    with tf.Graph().as_default(), pytest.raises(ValueError, match=r'branches of Mixed .*\(5, 5\), \(9, 9\)'):
+    with tf.Graph().as_default(), pytest.raises(ValueError, match=r'branches of Network/Mixed .*\(5, 5\), \(9, 9\)'):
         build(table, tf.zeros([1, 9, 9, 3]))
 
 
 def test_a_module_that_is_a_list():
-    with tf.Graph().as_default(), pytest.raises(TypeError, match="'Mixed' is neither a layer nor a tuple of branches"):
+    with tf.Graph().as_default(), pytest.raises(TypeError, match="'Mixed' is neither a layer, nor a tuple of branches"):
         build([('Mixed', [conv(2, 3)])], tf.zeros([1, 9, 9, 3]))
 
 
