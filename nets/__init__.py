@@ -1,6 +1,10 @@
 """The networks of Slim Zoo, with TF-Slim's names. Importing this package does not start TensorFlow."""
 from typing import Any
 
+from nets.registry import list_models, register
+
+__all__ = ['create_model', 'list_models', 'register']
+
 
 def create_model(name: str, num_classes: int | None = None, **kwargs: Any):
     """Makes a `nets.model.Model`: a network that holds its own variables, eagerly and in `tf.function`.

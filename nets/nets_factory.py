@@ -1,6 +1,6 @@
 """Networks by name, with TF-Slim's functions and maps; all is read from `nets.registry`."""
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 
 import tensorflow as tf
 import tf_slim as slim
@@ -8,8 +8,25 @@ import tf_slim as slim
 import tf_slim_compat  # noqa: F401
 from nets import registry
 
-networks_map = {name: network.build for name, network in registry.NETWORKS.items()}
-arg_scopes_map = {name: network.make_arg_scope for name, network in registry.NETWORKS.items()}
+
+class _Column(Mapping):
+    """Name -> one thing of its row; a module is imported when its network is asked for."""
+
+    def __init__(self, attribute: str):
+        self._attribute = attribute
+
+    def __getitem__(self, name: str) -> Callable:
+        return getattr(registry.NETWORKS[name], self._attribute)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(registry.NETWORKS)
+
+    def __len__(self) -> int:
+        return len(registry.NETWORKS)
+
+
+networks_map = _Column('build')
+arg_scopes_map = _Column('make_arg_scope')
 
 
 def get_network_fn(name: str, num_classes: int | None, weight_decay: float = 0.0,
@@ -17,7 +34,7 @@ def get_network_fn(name: str, num_classes: int | None, weight_decay: float = 0.0
     """Returns a function that builds a network.
 
     Args:
-      name: a name of `nets.registry.NETWORKS`.
+      name: of a network, see `nets.registry.get`.
       num_classes: number of classes; 0 or None gives the features before the logits.
       weight_decay: factor of the L2 loss of the weights.
       is_training: whether to build for training (dropout; batch norm by the batch's own statistics).

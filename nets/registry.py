@@ -1,9 +1,22 @@
-"""The networks, a row each. Reading this table does not start TensorFlow."""
+"""The networks, a row each. Reading this table does not start TensorFlow.
+
+A network of one's own gets its row by a decorator, from anywhere:
+
+    @nets.register(arg_scope=tinynet_arg_scope, default_image_size=32, num_classes=10, preprocessing='inception')
+    def tinynet(images, num_classes=10, is_training=True):
+        ...
+        return logits, end_points
+
+From then on `tinynet` is a name like the others. Where a name is given before the module that holds it was imported, as
+on a command line, it is written with its module: `--model_name=my_networks:tinynet`.
+"""
+import fnmatch
 import importlib
 import numbers
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
+from typing import Any
 
 from nets import names
 
@@ -17,9 +30,9 @@ class Network:
     Attributes:
       name: the name that users give.
       module: the module that holds `builder` and `arg_scope`.
-      builder: name of the function `(images, num_classes, is_training, ...) -> (logits, end_points)`.
-      base: name of the function `(images, final_endpoint, ...) -> (net, end_points)`, without the classifier.
-      arg_scope: name of the function `(weight_decay=...) -> arg scope` that the network is built under.
+      builder: the function `(images, num_classes, is_training, ...) -> (logits, end_points)`, or its name in `module`.
+      base: the function `(images, final_endpoint, ...) -> (net, end_points)`, without the classifier; likewise.
+      arg_scope: the function `(weight_decay=...) -> arg scope` that the network is built under; likewise.
       scope: root of its variables' names; empty where each layer is a root.
       default_image_size: height and width, in pixels, that it was drawn for.
       num_classes: number of classes of the published weights.
@@ -38,9 +51,9 @@ class Network:
 
     name: str
     module: str
-    builder: str
-    base: str
-    arg_scope: str
+    builder: str | Callable
+    base: str | Callable | None
+    arg_scope: str | Callable
     scope: str
     default_image_size: int
     num_classes: int
@@ -58,17 +71,22 @@ class Network:
     @property
     def build(self) -> Callable:
         """The function that builds the network."""
-        return getattr(importlib.import_module(self.module), self.builder)
+        return self._find(self.builder)
 
     @property
     def build_base(self) -> Callable:
         """The function that builds it up to an endpoint."""
-        return getattr(importlib.import_module(self.module), self.base)
+        if self.base is None:
+            raise ValueError(f'{self.name} was registered without a base function, so it is built whole or not at all.')
+        return self._find(self.base)
 
     @property
     def make_arg_scope(self) -> Callable:
         """The function that makes its arg scope."""
-        return getattr(importlib.import_module(self.module), self.arg_scope)
+        return self._find(self.arg_scope)
+
+    def _find(self, function):
+        return function if callable(function) else getattr(importlib.import_module(self.module), function)
 
 
 def _is_written(row):       # TEMPORARY, until all 40 are there
@@ -76,7 +94,7 @@ def _is_written(row):       # TEMPORARY, until all 40 are there
     return pathlib.Path(__file__).parent.parent.joinpath(row.module.replace('.', '/') + '.py').exists()
 
 
-NETWORKS: Mapping[str, Network] = MappingProxyType({row.name: row for row in (
+_networks = {row.name: row for row in (
     Network('alexnet_v2', 'nets.alexnet', 'alexnet_v2', 'alexnet_v2_base', 'alexnet_v2_arg_scope', 'alexnet_v2',
             224, 1000, 'vgg', 'arXiv:1404.5997', labels_offset=1),
     Network('cifarnet', 'nets.cifarnet', 'cifarnet', 'cifarnet_base', 'cifarnet_arg_scope', 'CifarNet',
@@ -170,7 +188,43 @@ NETWORKS: Mapping[str, Network] = MappingProxyType({row.name: row for row in (
     Network('pnasnet_large', 'nets.nasnet.pnasnet', 'build_pnasnet_large', 'pnasnet_large_base',
             'pnasnet_large_arg_scope', '', 331, 1001, 'inception', 'arXiv:1712.00559',
             weights='pnasnet-5_large_2017_12_13.tar.gz', top_1=82.9, top_5=96.2),
-) if _is_written(row)})
+) if _is_written(row)}
+NETWORKS: Mapping[str, Network] = MappingProxyType(_networks)
+
+
+def register(*, arg_scope: Callable, default_image_size: int, num_classes: int, preprocessing: str,
+             name: str | None = None, base: Callable | None = None, scope: str = '', paper: str = '-',
+             **fields: Any) -> Callable[[Callable], Callable]:
+    """Returns a decorator that gives the function that builds a network its row.
+
+    Args:
+      name: the function's own name if None.
+      **fields: the others of `Network`, such as `channels`.
+      arg_scope, default_image_size, num_classes, preprocessing, base, scope, paper: see `Network`.
+
+    Raises:
+      ValueError: another network has the name (when the function is decorated).
+      TypeError: there is no such field.
+    """
+    def decorator(build: Callable) -> Callable:
+        row = Network(name or build.__name__, build.__module__, build, base, arg_scope, scope, default_image_size,
+                      num_classes, preprocessing, paper, **fields)
+        present = _networks.get(row.name)
+        if present and present.module != row.module:        # a module may be run twice, in a notebook for one
+            raise ValueError(f'There is a network {row.name!r} already, in {present.module}: give yours another name.')
+        _networks[row.name] = row
+        return build
+    return decorator
+
+
+def list_models(pattern: str = '*', pretrained: bool = False) -> list[str]:
+    """Returns the names of the networks that match a pattern with wildcards, such as `inception*`.
+
+    Args:
+      pattern: as for `fnmatch`: `*` for any letters, `?` for one, `[12]` for one of these.
+      pretrained: whether to leave out those that have no published weights.
+    """
+    return [name for name in fnmatch.filter(NETWORKS, pattern) if NETWORKS[name].weights or not pretrained]
 
 
 def check_num_classes(num_classes: int | None) -> None:
@@ -182,9 +236,19 @@ def check_num_classes(num_classes: int | None) -> None:
 def get(name: str) -> Network:
     """Returns the row of a network.
 
+    Args:
+      name: of a network; or `module:name`, which imports the module in which one's own is registered.
+
     Raises:
       ValueError: the name is unknown; the message lists the valid ones.
     """
+    module, _, own = name.partition(':')
+    if module and own:
+        try:
+            importlib.import_module(module)
+        except ImportError as error:
+            raise ValueError(f'There is no network {name}: {error}.') from None
+        name = own
     if name not in NETWORKS:
         raise names.unknown('network', name, NETWORKS)
     return NETWORKS[name]

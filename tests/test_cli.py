@@ -71,8 +71,10 @@ def mnist(root, labels, split='train'):
 # What is found before anything is read or written.
 
 @pytest.mark.parametrize('program, flags, code, message', [
-    ('train', ['--model_name=incepton_v1'], 2, 'did you mean inception_v1? It must be one of inception_v1, lenet'),
-    ('eval', ['--model_name=lenett'], 2, 'did you mean lenet? It must be one of inception_v1, lenet'),
+    ('train', ['--model_name=incepton_v1'], 2, "Unknown network 'incepton_v1': did you mean 'inception_v1'?"),
+    ('eval', ['--model_name=lenett'], 2, "Unknown network 'lenett': did you mean 'lenet'?"),
+    ('train', ['--model_name=i3d'], 2, '--model_name=i3d: it takes videos; this program reads images.'),
+    ('train', ['--model_name=mine:net'], 2, "There is no network mine:net: No module named 'mine'."),
     ('train', ['--learning_rat=1'], 2, '--learning_rat is not a flag: did you mean --learning_rate?'),
     ('eval', ['--bach_size=1'], 2, '--bach_size is not a flag: did you mean --batch_size?'),
     ('train', ['--learning_rate=fast'], 2, '--learning_rate=fast: it must be a number.'),

@@ -86,11 +86,12 @@ class _Config:
     def __post_init__(self):
         for field in dataclasses.fields(self):
             _check(field, getattr(self, field.name))
-        if self.model_name not in registry.NETWORKS:
-            if self.model_name == _Config.model_name:
-                raise ConfigError(f'--model_name is needed: {self.model_name}, which TF-Slim takes without it, '
-                                  f'is not in this zoo yet. It must be one of {", ".join(registry.NETWORKS)}.')
-            raise ConfigError(f'--model_name={self.model_name}: {one_of(self.model_name, registry.NETWORKS)}')
+        try:
+            network = registry.get(self.model_name)
+        except ValueError as error:
+            raise ConfigError(f'--model_name={self.model_name}: {error}') from None
+        if network.frames:
+            raise ConfigError(f'--model_name={self.model_name}: it takes videos; this program reads images.')
 
     def to_json(self) -> str:
         """The settings as JSON text, one key a flag, without those that only old command lines have."""
