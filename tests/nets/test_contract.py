@@ -1,4 +1,8 @@
-"""Every network of the registry against its contract, tests/golden/NAME.json, read from TF-Slim itself."""
+"""Every network of the registry against its contract, tests/golden/NAME.json, read from TF-Slim itself.
+
+The tests of one network go to one process (`--dist loadgroup`), which builds it once for all of them.
+"""
+import re
 import types
 
 import numpy as np
@@ -6,17 +10,48 @@ import pytest
 import tensorflow as tf
 import tf_slim as slim
 
+import nets
 import tf_slim_compat  # noqa: F401
 from nets import nets_factory, registry, summary
 
 KEYS = tf.compat.v1.GraphKeys
+NAMES = [pytest.param(name, marks=pytest.mark.xdist_group(name)) for name in registry.NETWORKS]
+# What is no endpoint of a base function: the classifiers, and what stands between them and the last map.
+HEAD = re.compile(r'AuxLogits|AvgPool_\da.*|PreLogits.*|[Ll]ogits|[Pp]redictions|global_pool|spatial_squeeze|fc\d|'
+                  r'Flatten|dropout\d')
 
 
-@pytest.fixture(scope='module', params=registry.NETWORKS)
+def head(end_points):
+    """Those that only the whole network has."""
+    return {name for name in end_points if HEAD.fullmatch(name.rpartition('/')[2])}
+
+
+def made_images(golden):
+    return np.random.RandomState(0).uniform(-1, 1, golden['input_shape']).astype(np.float32)
+
+
+def placeholder(golden):
+    """Images of the contract's size, in batches of any."""
+    return tf.compat.v1.placeholder(tf.float32, [None, *golden['input_shape'][1:]])
+
+
+def close(value, golden):
+    """Whether mean and deviation agree to 1e-3 of the deviation."""
+    value = np.asarray(value, np.float64)
+    return (value.mean() == pytest.approx(golden['mean'], abs=1e-3 * golden['std'])
+            and value.std() == pytest.approx(golden['std'], rel=1e-3))
+
+
+def logits_agree(logits, golden):
+    first = golden['logits']['first8']
+    assert logits.shape == tuple(golden['logits']['shape'])
+    np.testing.assert_allclose(logits.reshape(len(first), -1)[:, :8], first, rtol=0, atol=1e-3 * logits.std())
+
+
+@pytest.fixture(scope='module', params=NAMES)
 def network(request, read_golden, made_value):
     """The network in evaluation, built in a graph and run with the made weights and images."""
     golden = read_golden(request.param)
-    images = np.random.RandomState(0).uniform(-1, 1, golden['input_shape']).astype(np.float32)
     with tf.Graph().as_default() as graph, tf.compat.v1.Session() as session:
         inputs = tf.compat.v1.placeholder(tf.float32, golden['input_shape'])
         network_fn = nets_factory.get_network_fn(request.param, golden['num_classes'], weight_decay=4e-5)
@@ -24,23 +59,22 @@ def network(request, read_golden, made_value):
         variables = slim.get_model_variables()
         made = {v.initializer.inputs[1]: made_value(v.op.name, v.shape.as_list()) for v in variables}
         session.run([v.initializer for v in variables], made)
-        values = session.run(end_points, {inputs: images})
+        values, logits = session.run([end_points, logits], {inputs: made_images(golden)})
     return types.SimpleNamespace(name=request.param, golden=golden, graph=graph, variables=variables, logits=logits,
                                  end_points=end_points, values=values, default_size=network_fn.default_image_size)
 
 
-@pytest.fixture(scope='module', params=registry.NETWORKS)
+@pytest.fixture(scope='module', params=NAMES)
 def training(request, read_golden):
     """The network in training, with the gradient of the sum of its logits."""
     golden = read_golden(request.param)
     with tf.Graph().as_default() as graph:
-        inputs = tf.compat.v1.placeholder(tf.float32, golden['input_shape'])
         logits, end_points = nets_factory.get_network_fn(request.param, golden['num_classes'], weight_decay=4e-5,
-                                                         is_training=True)(inputs)
+                                                         is_training=True)(placeholder(golden))
         trainable = tf.compat.v1.trainable_variables()
         gradients = tf.gradients(logits, trainable)
-    return types.SimpleNamespace(golden=golden, graph=graph, end_points=end_points, trainable=trainable,
-                                 gradients=gradients)
+    return types.SimpleNamespace(name=request.param, golden=golden, graph=graph, logits=logits, end_points=end_points,
+                                 trainable=trainable, gradients=gradients)
 
 
 def count(variables):
@@ -50,7 +84,8 @@ def count(variables):
 def test_variables(network):
     assert {v.op.name: v.shape.as_list() for v in network.variables} == network.golden['variables']
     assert [v.op.name for v in network.variables] == list(network.golden['variables'])
-    assert {v.op.name.split('/')[0] for v in network.variables} == {registry.NETWORKS[network.name].scope}
+    scope = registry.NETWORKS[network.name].scope
+    assert all(v.op.name.startswith(f'{scope}/' if scope else '') for v in network.variables)
     assert all(v.dtype.base_dtype == tf.float32 for v in network.variables)
 
 
@@ -68,13 +103,19 @@ def test_endpoints(network):
 
 
 def test_activations(network):
-    for name, golden in network.golden['end_points'].items():
-        value = network.values[name].astype(np.float64)
-        assert value.mean() == pytest.approx(golden['mean'], abs=1e-3 * golden['std']), name
-        assert value.std() == pytest.approx(golden['std'], rel=1e-3), name
-    logits = network.golden['logits']['first8']
-    tolerance = 1e-3 * network.golden['end_points']['Logits']['std']
-    np.testing.assert_allclose(network.values['Logits'].reshape(len(logits), -1)[:, :8], logits, rtol=0, atol=tolerance)
+    wrong = [name for name, golden in network.golden['end_points'].items() if not close(network.values[name], golden)]
+    assert wrong == []
+    logits_agree(network.logits, network.golden)
+
+
+def test_eager(network, made_value):
+    """A Model holds the same variables, and answers the same."""
+    golden = network.golden
+    model = nets.create_model(network.name, golden['num_classes'])
+    assert {name: variable.shape.as_list() for name, variable in model.by_name.items()} == golden['variables']
+    for name, variable in model.by_name.items():
+        variable.assign(made_value(name, variable.shape.as_list()))
+    logits_agree(model(made_images(golden)).numpy(), golden)
 
 
 def test_registry_row(network):
@@ -119,37 +160,66 @@ def test_gradients(training):
     assert [v.op.name for v, g in zip(training.trainable, training.gradients, strict=True) if g is None] == []
 
 
-@pytest.mark.parametrize('name', registry.NETWORKS)
-def test_reuse_and_unknown_batch(name):
-    row = registry.NETWORKS[name]
-    network_fn = nets_factory.get_network_fn(name, row.num_classes)
-    with tf.Graph().as_default():
-        shape = [None, row.default_image_size, row.default_image_size, row.channels]
-        logits, _ = network_fn(tf.compat.v1.placeholder(tf.float32, shape))
+def test_reuse_and_unknown_batch(training):
+    golden, network_fn = training.golden, nets_factory.get_network_fn(training.name, training.golden['num_classes'])
+    assert training.logits.shape.as_list() == [None, golden['num_classes']]
+    with training.graph.as_default():
         variables = tf.compat.v1.global_variables()
-        network_fn(tf.compat.v1.placeholder(tf.float32, shape), reuse=True)
+        with tf.compat.v1.variable_scope(tf.compat.v1.get_variable_scope(), reuse=True):
+            network_fn(placeholder(golden))
         assert tf.compat.v1.global_variables() == variables
-        assert logits.shape.as_list() == [None, row.num_classes]
         with pytest.raises(ValueError, match='already exists'):
-            network_fn(tf.compat.v1.placeholder(tf.float32, shape))
+            network_fn(placeholder(golden))
 
 
-@pytest.mark.parametrize('name', registry.NETWORKS)
+@pytest.mark.parametrize('name', NAMES)
 def test_without_classes(name, read_golden):
-    row = registry.NETWORKS[name]
+    golden = read_golden(name)
     with tf.Graph().as_default():
-        images = tf.zeros([2, row.default_image_size, row.default_image_size, row.channels])
-        net, end_points = nets_factory.get_network_fn(name, num_classes=0)(images)
-        assert {'Logits', 'Predictions'}.isdisjoint(end_points)
+        net, end_points = nets_factory.get_network_fn(name, num_classes=0)(placeholder(golden))
+        assert not [name for name in end_points if 'logits' in name.lower() or 'predictions' in name.lower()]
+        assert list(end_points) == [name for name in golden['end_points'] if name in end_points]
         assert net is list(end_points.values())[-1]
-        assert net.shape.as_list() == read_golden(name)['end_points'][list(end_points)[-1]]['shape']
+        assert net.shape.as_list()[1:] == golden['end_points'][list(end_points)[-1]]['shape'][1:]
 
 
-@pytest.mark.parametrize('name', registry.NETWORKS)
-def test_nothing_holds_variables(name):
-    row = registry.NETWORKS[name]
-    images = tf.zeros([1, row.default_image_size, row.default_image_size, row.channels])
-    network_fn = nets_factory.get_network_fn(name, row.num_classes)
+@pytest.mark.parametrize('name', NAMES)
+def test_base(name, read_golden):
+    """It has every endpoint before the head, and stops at any row; of an unknown one it names the rows."""
+    golden, row = read_golden(name), registry.get(name)
+
+    def build(**kwargs):
+        with tf.Graph().as_default(), slim.arg_scope(row.make_arg_scope()):
+            net, end_points = row.build_base(placeholder(golden), **kwargs)
+            return net, end_points, [v.op.name for v in slim.get_model_variables()]
+
+    net, whole, variables = build()
+    assert set(golden['end_points']) - set(whole) <= head(golden['end_points'])
+    assert list(whole) == [name for name in golden['end_points'] if name in whole]
+    assert net is list(whole.values())[-1]
+    assert {name: tensor.shape.as_list()[1:] for name, tensor in whole.items()} == {
+        name: end_point['shape'][1:] for name, end_point in golden['end_points'].items() if name in whole}
+    assert variables == list(golden['variables'])[:len(variables)]
+
+    with tf.Graph().as_default() as graph:
+        images = placeholder(golden)
+        with pytest.raises(ValueError, match='endpoint .*Mixed_9z.* Valid are ') as caught:
+            row.build_base(images, final_endpoint='Mixed_9z')
+        assert graph.get_operations() == [images.op]
+    rows = str(caught.value).rpartition('Valid are ')[2].rstrip('.').split(', ')
+    assert set(rows) <= set(whole) and rows[-1] == list(whole)[-1]
+    for final_endpoint in {rows[0], rows[len(rows) // 2]}:
+        net, end_points, built = build(final_endpoint=final_endpoint)
+        assert net is end_points[final_endpoint]
+        assert list(end_points) == list(whole)[:list(whole).index(final_endpoint) + 1]
+        assert built == variables[:len(built)]
+        assert len(built) < len(variables)
+
+
+@pytest.mark.parametrize('name', NAMES)
+def test_nothing_holds_variables(name, read_golden):
+    images = made_images(read_golden(name))
+    network_fn = nets_factory.get_network_fn(name, 10)
     for call in (network_fn, tf.function(network_fn, autograph=False)):
         with pytest.raises(RuntimeError, match='nets.create_model'):
-            call(images)
+            call(tf.constant(images))
