@@ -7,6 +7,7 @@ float32; a layer that computes in another type is handed its weight cast.
 """
 import fnmatch
 import inspect
+import re
 from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
@@ -52,8 +53,8 @@ class Model(tf.Module):
 
     def __init__(self, network: str, num_classes: int | None = None, *, image_size: int | None = None,
                  channels: int | None = None, weight_decay: float = 0.0, **kwargs):
-        super().__init__(name=network)
         row = registry.get(network)
+        super().__init__(name=re.sub(r'\W', '_', row.name))
         registry.check_num_classes(num_classes)
         takes = [name for name in inspect.signature(row.build).parameters if name not in _OWN_ARGUMENTS][1:]
         for name in kwargs:

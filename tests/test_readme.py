@@ -106,13 +106,9 @@ def run_document(document, folder):
     for (language, block), (following, output) in zip(found, [*found[1:], ('', '')], strict=True):
         if following == 'text':
             expected.append(output)
-        file, row = (re.match(pattern, block) for pattern in (r'# (\S+\.py)\n', r'# (\S+\.py), in NETWORKS\n'))
+        file = re.match(r'# (\S+\.py)\n', block)
         if file:
             (folder / file[1]).write_text(block)
-        elif row:
-            before, end, after = (folder / row[1]).read_text().partition(')})\n')
-            assert end
-            (folder / row[1]).write_text(before + block + end + after)
         elif language == 'python':
             program.append(block)
         elif language == 'sh':

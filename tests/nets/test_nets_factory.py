@@ -105,7 +105,7 @@ def test_registering_again(own_module):
         nets.register(name='other', preprocesing='vgg', **fields)(lenet.lenet)
     nets.register(name='other', **fields)(lenet.lenet)
     with pytest.raises(ValueError, match='other was registered without a base function'):
-        registry.get('other').build_base
+        _ = registry.get('other').build_base
 
 
 @pytest.mark.parametrize('name, message', [
