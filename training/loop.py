@@ -266,16 +266,19 @@ class Trainer(tf.Module):
 
     def warm_start(self) -> None:
         """Takes the weights of `checkpoint_path`, but for the excluded scopes; the averages start at them."""
-        config, scope = self.config, registry.get(self.config.model_name).scope
+        config, reader = self.config, checkpoints.Reader(str(self.config.checkpoint_path))
         wanted = {name: variable for name, variable in self.model.by_name.items()
                   if not checkpoints.starts_with_any(name, config.checkpoint_exclude_scopes)}
         if not wanted:
             raise ConfigError(
                 f'--checkpoint_exclude_scopes={config.checkpoint_exclude_scopes} leaves nothing to restore.')
-        checkpoints.restore(
-            checkpoints.Reader(str(config.checkpoint_path)), wanted, ignore_missing=config.ignore_missing_vars, hint=(
-                f'--checkpoint_exclude_scopes={scope}/Logits leaves out what should be trained anew; '
-                '--ignore_missing_vars leaves what is missing at its initial value.'))
+        unfit = {os.path.dirname(name) for name, variable in wanted.items()
+                 if reader.shapes.get(name, tuple(variable.shape)) != tuple(variable.shape)}
+        hint = '--ignore_missing_vars leaves what is missing at its initial value.'
+        if 0 < len(unfit) <= 2:     # the classifiers
+            hint = (f'--checkpoint_exclude_scopes={",".join(sorted(unfit))} leaves out what should be trained anew; '
+                    + hint)
+        checkpoints.restore(reader, wanted, ignore_missing=config.ignore_missing_vars, hint=hint)
         for average, variable in zip(self.averages, self.model.variables if self.averages else [], strict=True):
             average.assign(variable)
 

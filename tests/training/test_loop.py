@@ -234,6 +234,14 @@ def test_fine_tuning_restores_excludes_and_freezes(tmp_path):
     assert 'LeNet/fc3/weights/RMSProp' in tuned and 'LeNet/conv1/weights/RMSProp' not in tuned
 
 
+def test_another_number_of_classes_names_the_scope_to_exclude(tmp_path):
+    source = loop.train(lenet(tmp_path / 'a', max_number_of_steps=1), quiet)
+    config = lenet(tmp_path / 'b', max_number_of_steps=1, checkpoint_path=source, labels_offset=1)
+    with pytest.raises(checkpoints.CheckpointError, match='another number of classes. --checkpoint_exclude_scopes='
+                                                          'LeNet/fc4 leaves out what should be trained anew'):
+        loop.train(config, quiet)
+
+
 def test_missing_variables_are_left_alone_only_on_request(tmp_path):
     source = values(loop.train(lenet(tmp_path / 'a', max_number_of_steps=1), quiet))
     part = checkpoints.save(str(tmp_path / 'a'), 9, {k: v for k, v in source.items() if 'conv' in k}, 5)
