@@ -38,7 +38,8 @@ class Model(tf.Module):
       network: a name of `nets.registry.NETWORKS`.
       num_classes: the number of logits; None or 0 for features without a head.
       image_size: the side of the square images that its variables are made for (only networks whose fully connected
-        layers see the whole image depend on it); the network's default size if None. Above that, `global_pool` is on.
+        layers see the whole image depend on it); the network's `default_image_size` if None. Above that, `global_pool`
+        is on. The size of its published evaluation (`eval_image_size`) plays no part here.
       channels: of the images; those of the published weights if None.
       weight_decay: given to the network's arg scope, which regularizes the weights with it.
       **kwargs: further arguments of the builder, `create_aux_logits=True` for one.
@@ -48,7 +49,7 @@ class Model(tf.Module):
 
     Attributes:
       by_name: variable name, as in TF-Slim's checkpoints -> `tf.Variable`, in creation order.
-      endpoint_shapes: endpoint name -> shape (batch unknown) for training, in the order of the network.
+      endpoint_shapes: endpoint name -> shape (batch and frames unknown) for training, in the order of the network.
     """
 
     def __init__(self, network: str, num_classes: int | None = None, *, image_size: int | None = None,
@@ -74,7 +75,8 @@ class Model(tf.Module):
                 return row.build(images, num_classes, is_training=training, **kwargs)
 
         self._build = build
-        specs, self.endpoint_shapes = _blueprint(build, [None, self.image_size, self.image_size, self.channels])
+        frames = [None] if row.frames else []
+        specs, self.endpoint_shapes = _blueprint(build, [None, *frames, self.image_size, self.image_size, self.channels])
         self.by_name = {name: _make_variable(name, spec) for name, spec in specs.items()}
         self._order = list(specs)
         self._regularizers = {name: spec.regularizer for name, spec in specs.items() if spec.regularizer}
@@ -91,7 +93,10 @@ class Model(tf.Module):
         return [variable for variable in self.variables if variable.trainable]
 
     def __call__(self, images: tf.Tensor, training: bool = False) -> tf.Tensor:
-        """Logits [batch, num_classes], float32; computed in the type of the images [batch, height, width, channels]."""
+        """Logits [batch, num_classes], float32; computed in the type of the images [batch, height, width, channels].
+
+        Networks of videos take [batch, frames, height, width, channels], with any number of frames.
+        """
         return self._run(images, training, None)
 
     def endpoints(self, images: tf.Tensor, names: Iterable[str] | str = '*',
@@ -114,7 +119,7 @@ class Model(tf.Module):
         """TF-Slim's `(logits, end_points)`, for code that runs in a `tf.function` of its own, such as a training step.
 
         Args:
-          images: [batch, height, width, channels]; the network computes in their type.
+          images: as in a call; the network computes in their type.
           training: whether dropout and batch statistics are on; moving statistics are then updated in place.
           batch_norm_decay: a function of the arg scope's decay that gives the decay to use (for a warm-up).
           dropout_seed: integers [2], of which dropout is then a function; None for TensorFlow's own random state.
@@ -141,9 +146,10 @@ class Model(tf.Module):
             )
         return variable if dtype == tf.float32 else tf.cast(variable, dtype)
 
-    def _select(self, images, training, names, size=(None, None)):
+    def _select(self, images, training, names, size=None):
         # The size is part of the signature: pooling kernels depend on it, so that no trace may serve two.
-        images = tf.ensure_shape(images, [None, *size, None])
+        if size is not None:
+            images = tf.ensure_shape(images, [None, *size])
         logits, end_points = self.build(images, training)
         return tf.cast(logits, tf.float32) if names is None else {name: end_points[name] for name in names}
 
@@ -152,7 +158,7 @@ class Model(tf.Module):
         if tf.inside_function() or not tf.executing_eagerly():
             return self._select(images, training, names)
         images = tf.convert_to_tensor(images)
-        return self._compiled(images, training, names, tuple(images.shape[1:3]))
+        return self._compiled(images, training, names, tuple(images.shape[1:]))
 
 
 def create_model(network: str, num_classes: int | None = None, **kwargs) -> Model:

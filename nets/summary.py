@@ -19,8 +19,8 @@ class Row(NamedTuple):
       shape: its shape without the batch.
       parameters: number of trainable parameters.
       statistics: number of values that are kept but not trained (moving means and variances).
-      multiply_adds: multiplications with a following addition, for one image, in convolutions and matrix products;
-        biases, normalisation, activations and pooling are left out, as in the papers.
+      multiply_adds: multiplications with a following addition, for one image or video, in convolutions and matrix
+        products; biases, normalisation, activations and pooling are left out, as in the papers.
     """
 
     endpoint: str
@@ -35,7 +35,7 @@ def summarize(network: Callable | Table, input_shape: tuple[int, ...]) -> list[R
 
     Args:
       network: a function `images -> (net, end_points)`, or a table of rows (see `nets.table`).
-      input_shape: shape of one image, [height, width, channels].
+      input_shape: shape of one image, [height, width, channels], or video, [frames, height, width, channels].
 
     Returns:
       A row for each endpoint, in the order of the network. What feeds several endpoints counts for the first.
@@ -86,7 +86,7 @@ def format_rows(rows: list[Row]) -> str:
 
 def summarize_network(name: str, image_size: int | None = None, num_classes: int | None = None,
                       switches: Iterable[str] = ()) -> list[Row]:
-    """Summarizes a network of the registry, as it is in evaluation.
+    """Summarizes a network of the registry, as it is in evaluation; one of videos, for its row's number of frames.
 
     Args:
       name: a name of `nets.registry.NETWORKS`.
@@ -106,4 +106,5 @@ def summarize_network(name: str, image_size: int | None = None, num_classes: int
     size = image_size or network.default_image_size
     network_fn = nets_factory.get_network_fn(name, num_classes or network.num_classes)
     network_fn = functools.partial(network_fn, **dict.fromkeys(switches, True))
-    return summarize(network_fn, (size, size, network.channels))
+    frames = (network.frames,) if network.frames else ()
+    return summarize(network_fn, (*frames, size, size, network.channels))
