@@ -75,8 +75,8 @@ class Model(tf.Module):
                 return row.build(images, num_classes, is_training=training, **kwargs)
 
         self._build = build
-        frames = [None] if row.frames else []
-        specs, self.endpoint_shapes = _blueprint(build, [None, *frames, self.image_size, self.image_size, self.channels])
+        batch = [None, None] if row.frames else [None]      # and frames, of which any number will do
+        specs, self.endpoint_shapes = _blueprint(build, [*batch, self.image_size, self.image_size, self.channels])
         self.by_name = {name: _make_variable(name, spec) for name, spec in specs.items()}
         self._order = list(specs)
         self._regularizers = {name: spec.regularizer for name, spec in specs.items() if spec.regularizer}

@@ -107,7 +107,8 @@ def s3dg_base(inputs: tf.Tensor, first_temporal_kernel_size: int = 3,
             return layer_3d(item, frames=1, stride=1)
         return layer_3d(item)
 
-    rows = [(name, in_3d(name, item)) for name, item in table.scale_widths(rows, depth_multiplier, min_depth)]
+    rows = table.scale_widths(rows, table.depth(depth_multiplier, min_depth))
+    rows = [(name, in_3d(name, item)) for name, item in rows]
     with slim.arg_scope(i3d_utils.layout(data_format)), \
             slim.arg_scope([slim.conv3d], weights_initializer=tf.compat.v1.truncated_normal_initializer(stddev=0.01)):
         return table.build(rows, inputs, final_endpoint, scope, default_name='InceptionV1', data_format=data_format)
@@ -147,6 +148,11 @@ def s3dg(inputs: tf.Tensor, num_classes: int | None = 1000, first_temporal_kerne
     """
     with network_scope(scope, 'InceptionV1', inputs, reuse, data_format=data_format) as scope, \
             slim.arg_scope([slim.batch_norm, slim.dropout], is_training=is_training):
+        if num_classes and spatial_squeeze and not global_pool:
+            shape = tf.TensorShape(inputs.shape).as_list()
+            frame = tf.TensorSpec([shape[data_format.index(axis)] for axis in 'NHWC'])
+            largest = table.least_size(inception_v1.ROOT_BLOCK + inception_v1.modules(), 8) - 1
+            heads.check_single_logits(frame, largest, 'InceptionV1')
         net, end_points = s3dg_base(inputs, first_temporal_kernel_size, temporal_conv_startat, gating_startat,
                                     final_endpoint, min_depth, depth_multiplier, data_format, scope)
         if data_format == 'NCDHW':
