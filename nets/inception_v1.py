@@ -18,7 +18,7 @@ from nets.table import conv, max_pool
 
 inception_v1_arg_scope = inception_arg_scope
 
-ROOT_BLOCK = [                                                      # output for 224x224
+ROOT_BLOCK: table.Table = [                                         # output for 224x224
     ('Conv2d_1a_7x7', conv(64, 7, stride=2)),                       # 112x112x64
     ('MaxPool_2a_3x3', max_pool(3, stride=2)),                      # 56x56x64
     ('Conv2d_2b_1x1', conv(64, 1)),                                 # 56x56x64
@@ -108,25 +108,20 @@ def inception_v1(inputs: tf.Tensor, num_classes: int | None = 1000, is_training:
     """
     with network_scope(scope, 'InceptionV1', inputs, reuse) as scope, \
             slim.arg_scope([slim.batch_norm, slim.dropout], is_training=is_training):
+        if num_classes and create_aux_logits:
+            heads.check_aux_logits(inputs)
+        if num_classes and spatial_squeeze and not global_pool:
+            heads.check_single_logits(inputs, table.least_size(ROOT_BLOCK + modules(), 8) - 1, 'InceptionV1')
         net, end_points = inception_v1_base(inputs, scope=scope, true_5x5=true_5x5)
         if create_aux_logits and num_classes:
             for module in ('4b', '4e'):                             # 4a and 4d of the paper
                 name = f'AuxLogits_{module}'
                 end_points[name] = heads.aux_logits(end_points[f'Mixed_{module}'], num_classes, name)
         with tf.compat.v1.variable_scope('Logits'):
-            if global_pool:
-                net = end_points['global_pool'] = tf.reduce_mean(net, [1, 2], keepdims=True, name='global_pool')
-            else:
-                net = heads.average_pool(net, 7, stride=1, scope='AvgPool_0a_7x7')
-                end_points['AvgPool_0a_7x7'] = net
-            if not num_classes:
-                return net, end_points
-            net = slim.dropout(net, dropout_keep_prob, scope='Dropout_0b')
-            logits = slim.conv2d(net, num_classes, 1, activation_fn=None, normalizer_fn=None, scope='Conv2d_0c_1x1')
-            if spatial_squeeze:
-                logits = heads.squeeze(logits)
-            end_points['Logits'] = logits
-            end_points['Predictions'] = prediction_fn(heads.in_float32(logits), scope='Predictions')
+            logits = heads.conv_logits(net, end_points, num_classes, 7, dropout_keep_prob, spatial_squeeze, global_pool,
+                                       'AvgPool_0a_7x7', dropout='Dropout_0b', pre_logits=None, conv='Conv2d_0c_1x1')
+            if num_classes:
+                end_points['Predictions'] = prediction_fn(heads.in_float32(logits), scope='Predictions')
     return logits, end_points
 
 

@@ -12,7 +12,7 @@ of a branch stand side by side themselves, they are a tuple within it.
 A row named None is no endpoint: a function that knows its own scopes. This is the only place that cuts a network short.
 """
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import tensorflow as tf
 import tf_slim as slim
@@ -56,7 +56,7 @@ class Layer:
         return self.op(net, *width, self.kernel, stride=self.stride, padding=self.padding, scope=scope)
 
 
-Branch = list[Layer | tuple[Layer, ...]]
+Branch = Sequence[Layer | tuple[Layer, ...]]
 Module = tuple[Branch, ...]
 Item = Layer | Module | Callable[[tf.Tensor, str | None], tf.Tensor]
 Table = list[tuple[str | None, Item]]
@@ -81,22 +81,27 @@ def avg_pool(kernel: Kernel, stride: int = 1, padding: str = 'SAME', scope: str 
     return Layer('AvgPool', kernel, stride, padding, None, scope, slim.avg_pool2d)
 
 
-def scale_widths(table: Table, depth_multiplier: float, min_depth: int) -> Table:
-    """Returns the table with every layer's width multiplied by `depth_multiplier`, but not below `min_depth`.
+def depth(multiplier: float, min_depth: int) -> Callable[[int], int]:
+    """Returns the function that multiplies a width by `multiplier`, but not to below `min_depth`.
 
     Raises:
       ValueError: the multiplier is not positive.
     """
-    if depth_multiplier <= 0:
-        raise ValueError(f'depth_multiplier must be greater than zero; it is {depth_multiplier}.')
+    if multiplier <= 0:
+        raise ValueError(f'depth_multiplier must be greater than zero; it is {multiplier}.')
+    return lambda width: max(int(width * multiplier), min_depth)
 
-    def scaled(item):
+
+def scale_widths(table: Table, depth_multiplier: float, min_depth: int) -> Table:
+    """Returns the table with every layer's width changed as `depth` says, which has the arguments."""
+    scaled = depth(depth_multiplier, min_depth)
+
+    def scale(item):
         if isinstance(item, Layer):
-            width = item.width and max(int(item.width * depth_multiplier), min_depth)
-            return dataclasses.replace(item, width=width)
-        return type(item)(map(scaled, item)) if isinstance(item, tuple | list) else item
+            return dataclasses.replace(item, width=item.width and scaled(item.width))
+        return type(item)(map(scale, item)) if isinstance(item, tuple | list) else item
 
-    return [(name, scaled(item)) for name, item in table]
+    return [(name, scale(item)) for name, item in table]
 
 
 def least_size(table: Table, output: int = 1) -> int:
