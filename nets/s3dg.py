@@ -107,8 +107,7 @@ def s3dg_base(inputs: tf.Tensor, first_temporal_kernel_size: int = 3,
             return layer_3d(item, frames=1, stride=1)
         return layer_3d(item)
 
-    rows = table.scale_widths(rows, table.depth(depth_multiplier, min_depth))
-    rows = [(name, in_3d(name, item)) for name, item in rows]
+    rows = [(name, in_3d(name, item)) for name, item in table.scale_widths(rows, depth_multiplier, min_depth)]
     with slim.arg_scope(i3d_utils.layout(data_format)), \
             slim.arg_scope([slim.conv3d], weights_initializer=tf.compat.v1.truncated_normal_initializer(stddev=0.01)):
         return table.build(rows, inputs, final_endpoint, scope, default_name='InceptionV1', data_format=data_format)
