@@ -21,7 +21,8 @@ def network_scope(scope: str | tf.compat.v1.VariableScope | None, default_name: 
     """Opens the variable scope of a network, after a look at its images and at who holds its variables.
 
     Args:
-      scope: name of the scope, or the scope to enter again; None makes a name that is not taken from `default_name`.
+      scope: name of the scope, or the scope to enter again; None makes a name that is not taken from `default_name`;
+        '' stays in the current one, for networks whose variables have no common root.
       default_name: the network's own scope, which also names it in errors.
       inputs: float images in the order of `data_format`; all but the channels may be unknown.
       reuse: whether to take the variables that are there.
@@ -54,5 +55,10 @@ def network_scope(scope: str | tf.compat.v1.VariableScope | None, default_name: 
     if not tf_slim_compat.holds_variables():
         raise RuntimeError(f'Nothing holds the variables of {default_name} here, so each call would make new ones: '
                            'use nets.create_model(name, num_classes), or build it inside a tf.Graph.')
-    with tf.compat.v1.variable_scope(scope, default_name, [inputs], reuse=reuse) as opened:
+    if scope == '':
+        current = tf.compat.v1.get_variable_scope()
+        entered = tf.compat.v1.variable_scope(current, reuse=reuse, auxiliary_name_scope=False)
+    else:
+        entered = tf.compat.v1.variable_scope(scope, default_name, [inputs], reuse=reuse)
+    with entered as opened:
         yield opened

@@ -1,0 +1,1 @@
+"""The networks that architecture search found: NASNet-A and PNASNet-5."""
