@@ -9,15 +9,52 @@ import tensorflow as tf
 import tf_slim as slim
 
 import tf_slim_compat  # noqa: F401
-from nets import heads
+from nets import heads, table
+from nets.resnet_utils import Net, Scope, build_in
 from nets.scopes import network_scope
+from nets.table import conv, max_pool
+
+ROWS: table.Table = [                                                                   # output for 28x28
+    ('conv1', conv(32, 5)),                                                             # 28x28x32
+    ('pool1', max_pool(2, stride=2, padding='VALID')),                                  # 14x14x32
+    ('conv2', conv(64, 5)),                                                             # 14x14x64
+    ('pool2', max_pool(2, stride=2, padding='VALID')),                                  # 7x7x64
+    ('Flatten', lambda net, scope: slim.flatten(net, scope=scope)),                     # 3136
+    ('fc3', lambda net, scope: slim.fully_connected(net, 1024, scope=scope)),           # 1024
+]
+
+
+def build(rows: table.Table, images: tf.Tensor, final_endpoint: str, scope: Scope, default_name: str) -> Net:
+    """Builds the rows; those of fully connected layers, `fc...`, need images of a known size."""
+    with network_scope(scope, default_name, images, min_size=4) as opened:
+        if final_endpoint.startswith('fc') and None in tf.TensorShape(images.shape).as_list()[1:3]:
+            raise ValueError(f'{default_name} is fully connected: it takes images of a known height and width.')
+        return build_in(opened, rows, images, final_endpoint, default_name)
+
+
+def lenet_base(images: tf.Tensor, final_endpoint: str = 'fc3', scope: Scope = 'LeNet') -> Net:
+    """Builds LeNet up to an endpoint.
+
+    Args:
+      images: float images [batch, height, width, channels] in [-1, 1], at least 4x4; the batch may be unknown, height
+        and width only up to `Flatten`.
+      final_endpoint: where to stop: a name of `ROWS`.
+      scope: variable scope.
+
+    Returns:
+      The last output, and a dictionary endpoint -> output.
+
+    Raises:
+      ValueError: the endpoint is unknown, or the images do not fit; nothing has been built then.
+      RuntimeError: called eagerly or in a tf.function, and nothing would hold the variables.
+    """
+    return build(ROWS, images, final_endpoint, scope, 'LeNet')
 
 
 def lenet(images: tf.Tensor, num_classes: int | None = 10, is_training: bool | tf.Tensor = False,
-          dropout_keep_prob: float = 0.5, prediction_fn: Callable = slim.softmax,
-          scope: str | tf.compat.v1.VariableScope | None = 'LeNet',
-          reuse: bool | None = None) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
-    """Builds LeNet.
+          dropout_keep_prob: float = 0.5, prediction_fn: Callable = slim.softmax, scope: Scope = 'LeNet',
+          reuse: bool | None = None) -> Net:
+    """Builds LeNet with its classifier.
 
     Args:
       images: float images [batch, height, width, channels] in [-1, 1], at least 4x4; only the batch may be unknown.
@@ -35,17 +72,8 @@ def lenet(images: tf.Tensor, num_classes: int | None = 10, is_training: bool | t
       ValueError: the images do not fit.
       RuntimeError: called eagerly or in a tf.function, and nothing would hold the variables.
     """
-    end_points = {}
-    with network_scope(scope, 'LeNet', images, reuse, min_size=4):
-        images = tf.convert_to_tensor(images)
-        if None in images.shape.as_list()[1:3]:
-            raise ValueError('LeNet is fully connected: it takes images of a known height and width.')
-        net = end_points['conv1'] = slim.conv2d(images, 32, 5, scope='conv1')       # 28x28x32
-        net = end_points['pool1'] = slim.max_pool2d(net, 2, stride=2, scope='pool1')  # 14x14x32
-        net = end_points['conv2'] = slim.conv2d(net, 64, 5, scope='conv2')          # 14x14x64
-        net = end_points['pool2'] = slim.max_pool2d(net, 2, stride=2, scope='pool2')  # 7x7x64
-        net = end_points['Flatten'] = slim.flatten(net)                             # 3136
-        net = end_points['fc3'] = slim.fully_connected(net, 1024, scope='fc3')
+    with network_scope(scope, 'LeNet', images, reuse) as scope:
+        net, end_points = lenet_base(images, scope=scope)
         if not num_classes:
             return net, end_points
         net = end_points['dropout3'] = slim.dropout(net, dropout_keep_prob, is_training=is_training, scope='dropout3')
