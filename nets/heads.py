@@ -111,7 +111,7 @@ def aux_features(net: tf.Tensor, pool: str, conv: str, width: Callable[[int], in
 
     Args:
       net: the map that it is attached to, [batch, height, width, maps].
-      pool, conv: the published names of the pooling and of the second convolution.
+      pool, conv: the published names of the pooling and of the second convolution; two `{}` stand for its kernel.
       width: what makes a layer's width of the paper's.
       kernel: of the second convolution, reduced to the map where that is smaller; None is the whole map.
       **kwargs: arguments of the second convolution.
@@ -121,8 +121,8 @@ def aux_features(net: tf.Tensor, pool: str, conv: str, width: Callable[[int], in
     """
     net = average_pool(net, 5, stride=3, scope=pool)                                # 5x5 at 299x299
     net = slim.conv2d(net, width(128), 1, scope='Conv2d_1b_1x1')                    # 5x5x128
-    kernel_size = _reduced(kernel, net) if kernel else net.shape.as_list()[1:3]
-    return slim.conv2d(net, width(768), kernel_size, padding='VALID', scope=conv, **kwargs)
+    sizes = _reduced(kernel, net) if kernel else net.shape.as_list()[1:3]
+    return slim.conv2d(net, width(768), sizes, padding='VALID', scope=conv.format(*sizes), **kwargs)
 
 
 def aux_logits(net: tf.Tensor, num_classes: int, scope: str, dropout_keep_prob: float = 0.3) -> tf.Tensor:

@@ -140,7 +140,7 @@ inception_v3.default_image_size = 299
 
 def _aux_logits(net, num_classes, width, spatial_squeeze, global_pool):
     normal = tf.compat.v1.truncated_normal_initializer
-    net = heads.aux_features(net, 'AvgPool_1a_5x5', 'Conv2d_2a_5x5', width, kernel=5,
+    net = heads.aux_features(net, 'AvgPool_1a_5x5', 'Conv2d_2a_{}x{}', width, kernel=5,
                              weights_initializer=normal(stddev=0.01))
     logits = slim.conv2d(net, num_classes, 1, activation_fn=None, normalizer_fn=None,
                          weights_initializer=normal(stddev=0.001), scope='Conv2d_2b_1x1')

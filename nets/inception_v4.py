@@ -25,9 +25,10 @@ INCEPTION_B = ([conv(384, 1)], [conv(192, 1), conv(224, (1, 7)), conv(256, (7, 1
 REDUCTION_B = ([conv(192, 1), conv(192, 3, 2, 'VALID')],
                [conv(256, 1), conv(256, (1, 7)), conv(320, (7, 1)), conv(320, 3, 2, 'VALID')],
                [max_pool(3, 2, 'VALID')])
-INCEPTION_C = ([conv(256, 1)], [conv(384, 1), (conv(256, (1, 3)), conv(256, (3, 1)))],
-               [conv(384, 1), conv(448, (3, 1)), conv(512, (1, 3)), (conv(256, (1, 3)), conv(256, (3, 1)))],
-               [avg_pool(3), conv(256, 1)])
+INCEPTION_C: table.Module = (
+    [conv(256, 1)], [conv(384, 1), (conv(256, (1, 3)), conv(256, (3, 1)))],
+    [conv(384, 1), conv(448, (3, 1)), conv(512, (1, 3)), (conv(256, (1, 3)), conv(256, (3, 1)))],
+    [avg_pool(3), conv(256, 1)])
 
 TABLE: table.Table = [                                              # output for 299x299
     ('Conv2d_1a_3x3', conv(32, 3, 2, 'VALID')),                     # 149x149x32
