@@ -38,6 +38,8 @@ class Network:
       num_classes: number of classes of the published weights.
       preprocessing: name, in `preprocessing.preprocessing_factory`, of what its published weights were trained with.
       paper: where it was published.
+      parameters: number of trained parameters, at the default size and number of classes.
+      multiply_adds: for one image, or one video of `frames`; see `nets.summary`.
       channels: image channels of the published weights.
       frames: for networks of videos [batch, frames, height, width, channels], the number that is assumed where none
         is given; any will do. None for images.
@@ -59,6 +61,8 @@ class Network:
     num_classes: int
     preprocessing: str
     paper: str
+    parameters: int | None = None
+    multiply_adds: int | None = None
     channels: int = 3
     frames: int | None = None
     eval_image_size: int | None = None
@@ -89,106 +93,94 @@ class Network:
         return function if callable(function) else getattr(importlib.import_module(self.module), function)
 
 
-def _is_written(row):       # TEMPORARY, until all 40 are there
-    import pathlib
-    return pathlib.Path(__file__).parent.parent.joinpath(row.module.replace('.', '/') + '.py').exists()
+def _family(module: str, arg_scope: str, scope: str | None, size: int, num_classes: int, preprocessing: str, paper: str,
+            *rows: tuple, builder: Callable[[str], str] = str, **fields: Any) -> list[Network]:
+    """The networks of a module: a row has the columns below; without a scope it is the name."""
+    columns = ('parameters', 'multiply_adds', 'weights', 'top_1', 'top_5', 'eval_image_size')
+    return [Network(name, module, builder(name), f'{builder(name).removeprefix("build_")}_base', arg_scope,
+                    name if scope is None else scope, size, num_classes, preprocessing, paper,
+                    **{**fields, **dict(zip(columns, row, strict=False))}) for name, *row in rows]
 
 
 _networks = {row.name: row for row in (
-    Network('alexnet_v2', 'nets.alexnet', 'alexnet_v2', 'alexnet_v2_base', 'alexnet_v2_arg_scope', 'alexnet_v2',
-            224, 1000, 'vgg', 'arXiv:1404.5997', labels_offset=1),
-    Network('cifarnet', 'nets.cifarnet', 'cifarnet', 'cifarnet_base', 'cifarnet_arg_scope', 'CifarNet',
-            32, 10, 'cifarnet', 'code.google.com/archive/p/cuda-convnet'),
-    Network('overfeat', 'nets.overfeat', 'overfeat', 'overfeat_base', 'overfeat_arg_scope', 'overfeat',
-            231, 1000, 'vgg', 'arXiv:1312.6229', labels_offset=1),
-    Network('vgg_a', 'nets.vgg', 'vgg_a', 'vgg_a_base', 'vgg_arg_scope', 'vgg_a',
-            224, 1000, 'vgg', 'arXiv:1409.1556', labels_offset=1),
-    Network('vgg_16', 'nets.vgg', 'vgg_16', 'vgg_16_base', 'vgg_arg_scope', 'vgg_16',
-            224, 1000, 'vgg', 'arXiv:1409.1556', labels_offset=1,
-            weights='vgg_16_2016_08_28.tar.gz', top_1=71.5, top_5=89.8),
-    Network('vgg_19', 'nets.vgg', 'vgg_19', 'vgg_19_base', 'vgg_arg_scope', 'vgg_19',
-            224, 1000, 'vgg', 'arXiv:1409.1556', labels_offset=1,
-            weights='vgg_19_2016_08_28.tar.gz', top_1=71.1, top_5=89.8),
-    Network('inception_v1', 'nets.inception_v1', 'inception_v1', 'inception_v1_base', 'inception_v1_arg_scope',
-            'InceptionV1', 224, 1001, 'inception', 'arXiv:1409.4842',
-            weights='inception_v1_2016_08_28.tar.gz', top_1=69.8, top_5=89.6, aux_loss_weight=0.3),
-    Network('inception_v2', 'nets.inception_v2', 'inception_v2', 'inception_v2_base', 'inception_v2_arg_scope',
-            'InceptionV2', 224, 1001, 'inception', 'arXiv:1502.03167',
-            weights='inception_v2_2016_08_28.tar.gz', top_1=73.9, top_5=91.8),
-    Network('inception_v3', 'nets.inception_v3', 'inception_v3', 'inception_v3_base', 'inception_v3_arg_scope',
-            'InceptionV3', 299, 1001, 'inception', 'arXiv:1512.00567',
-            weights='inception_v3_2016_08_28.tar.gz', top_1=78.0, top_5=93.9),
-    Network('inception_v4', 'nets.inception_v4', 'inception_v4', 'inception_v4_base', 'inception_v4_arg_scope',
-            'InceptionV4', 299, 1001, 'inception', 'arXiv:1602.07261',
-            weights='inception_v4_2016_09_09.tar.gz', top_1=80.2, top_5=95.2),
-    Network('inception_resnet_v2', 'nets.inception_resnet_v2', 'inception_resnet_v2', 'inception_resnet_v2_base',
-            'inception_resnet_v2_arg_scope', 'InceptionResnetV2', 299, 1001, 'inception', 'arXiv:1602.07261',
-            weights='inception_resnet_v2_2016_08_30.tar.gz', top_1=80.4, top_5=95.3),
-    Network('i3d', 'nets.i3d', 'i3d', 'i3d_base', 'i3d_arg_scope', 'InceptionV1',
-            224, 1001, 'inception', 'arXiv:1705.07750', frames=16),
-    Network('s3dg', 'nets.s3dg', 's3dg', 's3dg_base', 's3dg_arg_scope', 'InceptionV1',
-            224, 1001, 'inception', 'arXiv:1712.04851', frames=16),
-    Network('lenet', 'nets.lenet', 'lenet', 'lenet_base', 'lenet_arg_scope', 'LeNet',
-            28, 10, 'lenet', 'doi:10.1109/5.726791', channels=1),
-    # Converted from Caffe: 1000 classes, the mean colour subtracted.
-    *(Network(name, 'nets.resnet_v1', name, f'{name}_base', 'resnet_arg_scope', name,
-              224, 1000, 'vgg', 'arXiv:1512.03385', labels_offset=1, weights=weights, top_1=top_1, top_5=top_5)
-      for name, weights, top_1, top_5 in (
-          ('resnet_v1_50', 'resnet_v1_50_2016_08_28.tar.gz', 75.2, 92.2),
-          ('resnet_v1_101', 'resnet_v1_101_2016_08_28.tar.gz', 76.4, 92.9),
-          ('resnet_v1_152', 'resnet_v1_152_2016_08_28.tar.gz', 76.8, 93.2),
-          ('resnet_v1_200', None, None, None))),
-    # Trained by TF-Slim's authors as the Inceptions were; TF-Slim's table of preprocessings says `vgg`, and is wrong.
-    *(Network(name, 'nets.resnet_v2', name, f'{name}_base', 'resnet_arg_scope', name,
-              224, 1001, 'inception', 'arXiv:1603.05027', eval_image_size=299, weights=weights, top_1=top_1,
-              top_5=top_5)
-      for name, weights, top_1, top_5 in (
-          ('resnet_v2_50', 'resnet_v2_50_2017_04_14.tar.gz', 75.6, 92.8),
-          ('resnet_v2_101', 'resnet_v2_101_2017_04_14.tar.gz', 77.0, 93.7),
-          ('resnet_v2_152', 'resnet_v2_152_2017_04_14.tar.gz', 77.8, 94.1),
-          ('resnet_v2_200', None, None, None))),
-    *(Network(name, 'nets.mobilenet_v1', name, f'{name}_base', 'mobilenet_v1_arg_scope', 'MobilenetV1',
-              224, 1001, 'inception', 'arXiv:1704.04861', eval_image_size=size, weights=weights, top_1=top_1,
-              top_5=top_5)
-      for name, size, weights, top_1, top_5 in (
-          ('mobilenet_v1', 224, 'mobilenet_v1_1.0_224.tgz', 70.9, 89.9),
-          ('mobilenet_v1_075', 224, None, None, None),
-          ('mobilenet_v1_050', 160, 'mobilenet_v1_0.5_160.tgz', 59.1, 81.9),
-          ('mobilenet_v1_025', 128, 'mobilenet_v1_0.25_128.tgz', 41.5, 66.3))),
-    *(Network(name, 'nets.mobilenet.mobilenet_v2', builder, f'{builder}_base', 'training_scope', 'MobilenetV2',
-              224, 1001, 'inception', 'arXiv:1801.04381', weights=weights, top_1=top_1, top_5=top_5)
-      for name, builder, weights, top_1, top_5 in (
-          ('mobilenet_v2', 'mobilenet', 'mobilenet_v2_1.0_224.tgz', 71.9, 91.0),
-          ('mobilenet_v2_140', 'mobilenet_v2_140', 'mobilenet_v2_1.4_224.tgz', 74.9, 92.5),
-          ('mobilenet_v2_035', 'mobilenet_v2_035', None, None, None))),
-    *(Network(f'mobilenet_v3_{form}', 'nets.mobilenet.mobilenet_v3', form, f'{form}_base', 'training_scope',
-              'MobilenetV3', 224, 1001, 'inception', 'arXiv:1905.02244', weights=weights, top_1=top_1)
-      for form, weights, top_1 in (
-          ('small', 'v3-small_224_1.0_float.tgz', 67.5),
-          ('large', 'v3-large_224_1.0_float.tgz', 75.2),
-          ('small_minimalistic', 'v3-small-minimalistic_224_1.0_float.tgz', 61.9),
-          ('large_minimalistic', 'v3-large-minimalistic_224_1.0_float.tgz', 72.3))),
-    *(Network(name, 'nets.mobilenet.mobilenet_v3', builder, f'{builder}_base', 'training_scope', 'MobilenetEdgeTPU',
-              224, 1001, 'inception', 'ai.googleblog.com/2019/11/introducing-next-generation-on-device.html',
-              weights=weights, top_1=top_1)
-      for name, builder, weights, top_1 in (
-          ('mobilenet_edgetpu', 'edge_tpu', 'mobilenet_edgetpu_224_1.0.tgz', 75.6),
-          ('mobilenet_edgetpu_075', 'edge_tpu_075', None, None))),
-    Network('nasnet_cifar', 'nets.nasnet.nasnet', 'build_nasnet_cifar', 'nasnet_cifar_base', 'nasnet_cifar_arg_scope',
-            '', 32, 10, 'cifarnet', 'arXiv:1707.07012'),
-    Network('nasnet_mobile', 'nets.nasnet.nasnet', 'build_nasnet_mobile', 'nasnet_mobile_base',
-            'nasnet_mobile_arg_scope', '', 224, 1001, 'inception', 'arXiv:1707.07012',
-            weights='nasnet-a_mobile_04_10_2017.tar.gz', top_1=74.0, top_5=91.6),
-    Network('nasnet_large', 'nets.nasnet.nasnet', 'build_nasnet_large', 'nasnet_large_base',
-            'nasnet_large_arg_scope', '', 331, 1001, 'inception', 'arXiv:1707.07012',
-            weights='nasnet-a_large_04_10_2017.tar.gz', top_1=82.7, top_5=96.2),
-    Network('pnasnet_mobile', 'nets.nasnet.pnasnet', 'build_pnasnet_mobile', 'pnasnet_mobile_base',
-            'pnasnet_mobile_arg_scope', '', 224, 1001, 'inception', 'arXiv:1712.00559',
-            weights='pnasnet-5_mobile_2017_12_13.tar.gz', top_1=74.2, top_5=91.9),
-    Network('pnasnet_large', 'nets.nasnet.pnasnet', 'build_pnasnet_large', 'pnasnet_large_base',
-            'pnasnet_large_arg_scope', '', 331, 1001, 'inception', 'arXiv:1712.00559',
-            weights='pnasnet-5_large_2017_12_13.tar.gz', top_1=82.9, top_5=96.2),
-) if _is_written(row)}
+    # name, parameters, multiply-adds, and of the published weights: file, top-1, top-5, image size if not the default
+    *_family('nets.alexnet', 'alexnet_v2_arg_scope', None, 224, 1000, 'vgg', 'arXiv:1404.5997',
+             ('alexnet_v2', 50_303_912, 736_555_776), labels_offset=1),
+    *_family('nets.cifarnet', 'cifarnet_arg_scope', 'CifarNet', 32, 10, 'cifarnet',
+             'code.google.com/archive/p/cuda-convnet', ('cifarnet', 1_756_426, 32_778_112)),
+    *_family('nets.overfeat', 'overfeat_arg_scope', None, 231, 1000, 'vgg', 'arXiv:1312.6229',
+             ('overfeat', 145_704_424, 2_647_011_328), labels_offset=1),
+    # VGG and ResNet V1 were converted from Caffe: 1000 classes, and the mean colour subtracted.
+    *_family('nets.vgg', 'vgg_arg_scope', None, 224, 1000, 'vgg', 'arXiv:1409.1556',
+             ('vgg_a', 132_863_336, 7_609_090_048),
+             ('vgg_16', 138_357_544, 15_470_264_320, 'vgg_16_2016_08_28.tar.gz', 71.5, 89.8),
+             ('vgg_19', 143_667_240, 19_632_062_464, 'vgg_19_2016_08_28.tar.gz', 71.1, 89.8), labels_offset=1),
+    *_family('nets.inception_v1', 'inception_v1_arg_scope', 'InceptionV1', 224, 1001, 'inception', 'arXiv:1409.4842',
+             ('inception_v1', 6_618_649, 1_498_377_216, 'inception_v1_2016_08_28.tar.gz', 69.8, 89.6),
+             aux_loss_weight=0.3),
+    *_family('nets.inception_v2', 'inception_v2_arg_scope', 'InceptionV2', 224, 1001, 'inception', 'arXiv:1502.03167',
+             ('inception_v2', 11_179_361, 1_934_858_240, 'inception_v2_2016_08_28.tar.gz', 73.9, 91.8)),
+    *_family('nets.inception_v3', 'inception_v3_arg_scope', 'InceptionV3', 299, 1001, 'inception', 'arXiv:1512.00567',
+             ('inception_v3', 27_145_970, 5_718_902_112, 'inception_v3_2016_08_28.tar.gz', 78.0, 93.9)),
+    *_family('nets.inception_v4', 'inception_v4_arg_scope', 'InceptionV4', 299, 1001, 'inception', 'arXiv:1602.07261',
+             ('inception_v4', 46_009_106, 12_260_479_328, 'inception_v4_2016_09_09.tar.gz', 80.2, 95.2)),
+    *_family('nets.inception_resnet_v2', 'inception_resnet_v2_arg_scope', 'InceptionResnetV2', 299, 1001, 'inception',
+             'arXiv:1602.07261',
+             ('inception_resnet_v2', 59_182_258, 13_162_503_520, 'inception_resnet_v2_2016_08_30.tar.gz', 80.4, 95.3)),
+    *_family('nets.i3d', 'i3d_arg_scope', 'InceptionV1', 224, 1001, 'inception', 'arXiv:1705.07750',
+             ('i3d', 13_306_009, 27_788_594_176), frames=16),
+    *_family('nets.s3dg', 's3dg_arg_scope', 'InceptionV1', 224, 1001, 'inception', 'arXiv:1712.04851',
+             ('s3dg', 10_134_873, 16_047_425_280), frames=16),
+    *_family('nets.lenet', 'lenet_arg_scope', 'LeNet', 28, 10, 'lenet', 'doi:10.1109/5.726791',
+             ('lenet', 3_274_634, 13_883_904), channels=1),
+    *_family('nets.resnet_v1', 'resnet_arg_scope', None, 224, 1000, 'vgg', 'arXiv:1512.03385',
+             ('resnet_v1_50', 25_557_032, 3_482_255_360, 'resnet_v1_50_2016_08_28.tar.gz', 75.2, 92.2),
+             ('resnet_v1_101', 44_549_160, 7_194_476_544, 'resnet_v1_101_2016_08_28.tar.gz', 76.4, 92.9),
+             ('resnet_v1_152', 60_192_808, 10_906_697_728, 'resnet_v1_152_2016_08_28.tar.gz', 76.8, 93.2),
+             ('resnet_v1_200', 64_673_832, 14_400_552_960), labels_offset=1),
+    # Trained as the Inceptions were: `vgg`, as TF-Slim's table of preprocessings has it, is wrong for these weights.
+    *_family('nets.resnet_v2', 'resnet_arg_scope', None, 224, 1001, 'inception', 'arXiv:1603.05027',
+             ('resnet_v2_50', 25_570_409, 3_482_257_408, 'resnet_v2_50_2017_04_14.tar.gz', 75.6, 92.8, 299),
+             ('resnet_v2_101', 44_579_945, 7_194_478_592, 'resnet_v2_101_2017_04_14.tar.gz', 77.0, 93.7, 299),
+             ('resnet_v2_152', 60_238_953, 10_906_699_776, 'resnet_v2_152_2017_04_14.tar.gz', 77.8, 94.1, 299),
+             ('resnet_v2_200', 64_728_169, 14_400_555_008)),
+    *_family('nets.mobilenet_v1', 'mobilenet_v1_arg_scope', 'MobilenetV1', 224, 1001, 'inception', 'arXiv:1704.04861',
+             ('mobilenet_v1', 4_233_001, 568_741_376, 'mobilenet_v1_1.0_224.tgz', 70.9, 89.9),
+             ('mobilenet_v1_075', 2_586_329, 325_401_216),
+             ('mobilenet_v1_050', 1_332_105, 149_497_600, 'mobilenet_v1_0.5_160.tgz', 59.1, 81.9, 160),
+             ('mobilenet_v1_025', 470_329, 41_030_528, 'mobilenet_v1_0.25_128.tgz', 41.5, 66.3, 128)),
+    *_family('nets.mobilenet.mobilenet_v2', 'training_scope', 'MobilenetV2', 224, 1001, 'inception', 'arXiv:1801.04381',
+             ('mobilenet_v2', 3_506_153, 300_775_552, 'mobilenet_v2_1.0_224.tgz', 71.9, 91.0),
+             ('mobilenet_v2_140', 6_110_569, 582_197_616, 'mobilenet_v2_1.4_224.tgz', 74.9, 92.5),
+             ('mobilenet_v2_035', 1_678_409, 59_287_088),
+             builder=lambda name: 'mobilenet' if name == 'mobilenet_v2' else name),
+    *_family('nets.mobilenet.mobilenet_v3', 'training_scope', 'MobilenetV3', 224, 1001, 'inception', 'arXiv:1905.02244',
+             ('mobilenet_v3_small', 2_543_881, 56_511_424, 'v3-small_224_1.0_float.tgz', 67.5),
+             ('mobilenet_v3_large', 5_484_313, 216_591_040, 'v3-large_224_1.0_float.tgz', 75.2),
+             ('mobilenet_v3_small_minimalistic', 2_045_761, 52_289_472, 'v3-small-minimalistic_224_1.0_float.tgz',
+              61.9),
+             ('mobilenet_v3_large_minimalistic', 3_925_569, 209_137_984, 'v3-large-minimalistic_224_1.0_float.tgz',
+              72.3), builder=lambda name: name.removeprefix('mobilenet_v3_')),
+    *_family('nets.mobilenet.mobilenet_v3', 'training_scope', 'MobilenetEdgeTPU', 224, 1001, 'inception',
+             'ai.googleblog.com, 2019-11-13',
+             ('mobilenet_edgetpu', 4_092_713, 990_670_464, 'mobilenet_edgetpu_224_1.0.tgz', 75.6),
+             ('mobilenet_edgetpu_075', 2_989_441, 624_487_584),
+             builder=lambda name: name.replace('mobilenet_edgetpu', 'edge_tpu')),
+    *_family('nets.nasnet.nasnet', 'nasnet_cifar_arg_scope', '', 32, 10, 'cifarnet', 'arXiv:1707.07012',
+             ('nasnet_cifar', 3_346_538, 544_333_312), builder='build_{}'.format),
+    *_family('nets.nasnet.nasnet', 'nasnet_mobile_arg_scope', '', 224, 1001, 'inception', 'arXiv:1707.07012',
+             ('nasnet_mobile', 5_291_035, 563_639_872, 'nasnet-a_mobile_04_10_2017.tar.gz', 74.0, 91.6),
+             builder='build_{}'.format),
+    *_family('nets.nasnet.nasnet', 'nasnet_large_arg_scope', '', 331, 1001, 'inception', 'arXiv:1707.07012',
+             ('nasnet_large', 88_757_183, 23_783_418_690, 'nasnet-a_large_04_10_2017.tar.gz', 82.7, 96.2),
+             builder='build_{}'.format),
+    *_family('nets.nasnet.pnasnet', 'pnasnet_mobile_arg_scope', '', 224, 1001, 'inception', 'arXiv:1712.00559',
+             ('pnasnet_mobile', 5_065_568, 587_294_280, 'pnasnet-5_mobile_2017_12_13.tar.gz', 74.2, 91.9),
+             builder='build_{}'.format),
+    *_family('nets.nasnet.pnasnet', 'pnasnet_large_arg_scope', '', 331, 1001, 'inception', 'arXiv:1712.00559',
+             ('pnasnet_large', 86_061_989, 24_937_400_112, 'pnasnet-5_large_2017_12_13.tar.gz', 82.9, 96.2),
+             builder='build_{}'.format),
+)}
 NETWORKS: Mapping[str, Network] = MappingProxyType(_networks)
 
 

@@ -122,7 +122,11 @@ def test_registry_row(network):
     row = registry.NETWORKS[network.name]
     assert network.default_size == row.default_image_size == network.golden['default_image_size']
     assert row.build.default_image_size == row.default_image_size
-    assert (row.num_classes, row.channels) == (network.golden['num_classes'], network.golden['input_shape'][-1])
+    _, *frames, height, width, channels = network.golden['input_shape']
+    assert (row.num_classes, row.channels) == (network.golden['num_classes'], channels)
+    assert (row.frames or None) == (frames[0] if frames else None) and height == width == row.default_image_size
+    assert row.labels_offset == (1 if row.num_classes == 1000 else 0)   # 1001 of ImageNet: 0 is the background
+    assert bool(row.weights) == bool(row.top_1) and (row.top_1 or not row.eval_image_size)
 
 
 def test_summary(network):
@@ -140,7 +144,9 @@ def test_summary(network):
     rows = summary.summarize_network(network.name)
     counted = sum(flops.get(op, 0) for op in ('Conv2D', 'DepthwiseConv2dNative', 'MatMul', 'Conv3D'))
     assert batch * 2 * sum(row.multiply_adds for row in rows) == counted
-    assert sum(row.parameters for row in rows) == network.golden['trainable_parameters']
+    of_all = registry.NETWORKS[network.name]
+    assert sum(row.multiply_adds for row in rows) == of_all.multiply_adds
+    assert sum(row.parameters for row in rows) == of_all.parameters == network.golden['trainable_parameters']
     assert sum(row.parameters + row.statistics for row in rows) == network.golden['model_parameters']
     assert {row.endpoint: list(row.shape) for row in rows} == \
         {name: golden['shape'][1:] for name, golden in network.golden['end_points'].items()}

@@ -6,6 +6,7 @@ import sys
 import pytest
 import tensorflow as tf
 
+from nets import registry
 from nets.__main__ import main
 from nets.inception_v1 import inception_v1
 from nets.summary import format_rows, summarize, summarize_network
@@ -85,6 +86,15 @@ def test_format():
     assert len({len(line) for line in lines}) == 1
 
 
+def test_videos():
+    """Of as many frames as the registry says; a seven-frame kernel halves them."""
+    first = summarize_network('i3d', 32)[0]
+    frames = registry.get('i3d').frames // 2
+    assert first.shape == (frames, 16, 16, 64)
+    assert first.multiply_adds == frames * 16 * 16 * 64 * 7 * 7 * 7 * 3
+    assert f'{frames}x16x16x64' in format_rows([first])
+
+
 def run(*args):
     return subprocess.run([sys.executable, '-m', 'nets', *args], capture_output=True, text=True)
 
@@ -125,4 +135,26 @@ def test_command_line_options_without_a_network(options, capsys):
 def test_command_line_unknown_network():
     done = run('lenett')
     assert done.returncode != 0
-    assert done.stderr == "Unknown network 'lenett': did you mean 'lenet'? Valid are inception_v1, lenet.\n"
+    valid = ', '.join(registry.NETWORKS)
+    assert done.stderr == f"Unknown network 'lenett': did you mean 'lenet'? Valid are {valid}.\n"
+
+
+def test_command_line_lists(capsys):
+    """The figures of MobileNet's and NASNet's papers: arXiv:1704.04861, table 8; 1801.04381, 4; 1707.07012, 2 and 3."""
+    main([])
+    lines = {line.split()[0]: line.split()[1:] for line in capsys.readouterr().out.splitlines()[1:]}
+    assert list(lines) == list(registry.NETWORKS)
+    published = {'mobilenet_v1': (4.2, 569), 'mobilenet_v1_050': (1.3, 149), 'mobilenet_v2': (3.4, 300),
+                 'mobilenet_v3_small': (2.5, 56), 'nasnet_mobile': (5.3, 564), 'nasnet_large': (88.9, 23_800),
+                 'pnasnet_mobile': (5.1, 588), 'pnasnet_large': (86.1, 25_000)}
+    for name, (parameters, multiply_adds) in published.items():
+        found = [float(cell.rstrip('M').replace(',', '')) for cell in lines[name][2:4]]
+        assert found == [pytest.approx(parameters, abs=0.15), pytest.approx(multiply_adds, rel=0.01)], name
+    assert lines['resnet_v2_50'][4:7] == ['75.6%', '92.8%', '299']
+    main(['*v[12]_50'])
+    assert [line.split()[0] for line in capsys.readouterr().out.splitlines()[1:]] == ['resnet_v1_50', 'resnet_v2_50']
+
+
+def test_command_line_pattern_of_no_network():
+    done = run('efficient*')
+    assert done.returncode == 1 and done.stderr.startswith("Unknown network 'efficient*': Valid are ")
