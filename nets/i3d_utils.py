@@ -176,5 +176,5 @@ def reduced_kernel_size_3d(input_tensor: tf.Tensor, kernel_size: Sequence[int]) 
 
     An unknown size counts as large.
     """
-    sizes = input_tensor.shape.as_list()[1:4]
+    sizes = tf.TensorShape(input_tensor.shape).as_list()[1:4]
     return [kernel if size is None else min(size, kernel) for size, kernel in zip(sizes, kernel_size, strict=True)]

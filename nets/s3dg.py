@@ -42,6 +42,7 @@ def self_gating(input_tensor: tf.Tensor, scope: str, data_format: str = 'NDHWC')
     Raises:
       ValueError: the data format is unknown.
     """
+    input_tensor = tf.convert_to_tensor(input_tensor)
     shape, channels = input_tensor.shape.as_list(), data_format.index('C')
     others = [axis for axis in range(1, 5) if axis != channels]
     with slim.arg_scope(i3d_utils.layout(data_format)), tf.compat.v1.variable_scope(f'{scope}/self_gating'):
@@ -145,6 +146,7 @@ def s3dg(inputs: tf.Tensor, num_classes: int | None = 1000, first_temporal_kerne
       ValueError: an endpoint is unknown, or the videos do not fit.
       RuntimeError: called eagerly or in a tf.function, and nothing would hold the variables.
     """
+    i3d_utils.layout(data_format)       # refuses those of images
     with network_scope(scope, 'InceptionV1', inputs, reuse, data_format=data_format) as scope, \
             slim.arg_scope([slim.batch_norm, slim.dropout], is_training=is_training):
         if num_classes and spatial_squeeze and not global_pool:
