@@ -5,7 +5,7 @@ import tensorflow as tf
 import tf_slim as slim
 
 import nets
-from nets import inception_v1, nets_factory
+from nets import inception_v1, nets_factory, registry
 from nets.model import Model
 
 IMAGES = np.random.RandomState(0).uniform(-1, 1, [2, 64, 64, 3]).astype(np.float32)
@@ -126,6 +126,30 @@ def test_dropout_is_a_function_of_its_seed():
 def test_one_model_takes_images_of_several_sizes(model):
     for size in (64, 96, 80):  # with 7x7, 3x3 and smaller maps before the logits
         assert model(tf.zeros([1, size, size, 3])).shape == [1, 5]
+
+
+def test_videos_of_any_length():
+    model = nets.create_model('s3dg', 5, image_size=32, final_endpoint='MaxPool_3a_3x3')
+    assert model.endpoint_shapes['MaxPool_3a_3x3'] == [None, None, 4, 4, 192]
+    for frames, size in ((1, 32), (6, 32), (3, 8)):
+        videos = tf.zeros([2, frames, size, size, 3])
+        assert model(videos).shape == [2, 5]
+        # the stem halves frames and size, its poolings the size alone
+        assert model.endpoints(videos, 'MaxPool_3a*')['MaxPool_3a_3x3'].shape == [
+            2, -(-frames // 2), size // 8, size // 8, 192]
+    with pytest.raises(ValueError, match=r'videos \[batch, frames, height, width, channels\].*\(2, 32, 32, 3\)'):
+        model(tf.zeros([2, 32, 32, 3]))
+    with pytest.raises(ValueError, match='s3dg was made for images 32x32x3; .* of shape \\[3, 7, 7, 4, 64\\]'):
+        model(tf.zeros([2, 6, 32, 32, 4]))
+
+
+@pytest.mark.parametrize('name', ['mobilenet_v1_025', 'resnet_v2_50'])
+def test_the_size_of_published_accuracy_is_one_of_those_that_it_takes(name):
+    row = registry.get(name)
+    assert row.eval_image_size not in (None, row.default_image_size)
+    model = nets.create_model(name, 5)
+    assert model.image_size == row.default_image_size == 224
+    assert model(tf.zeros([1, row.eval_image_size, row.eval_image_size, 3])).shape == [1, 5]
 
 
 def test_the_callers_scope_does_not_matter():
