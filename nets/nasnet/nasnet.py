@@ -231,7 +231,7 @@ def build(family: Family, images: tf.Tensor, num_classes: int | None, is_trainin
     num_aux_classes = num_classes if training and config.use_aux_head else None
     with network_scope(scope or '', family.name, images, reuse), \
             slim.arg_scope([slim.batch_norm, slim.dropout, nasnet_utils.drop_path], is_training=is_training):
-        if num_aux_classes and None in images.shape.as_list()[1:3]:
+        if num_aux_classes and None in tf.TensorShape(images.shape).as_list()[1:3]:
             raise ValueError(f'The auxiliary classifier of {family.name} is fully connected: give images of a known '
                              'height and width, or a config with use_aux_head=0.')
         net, end_points = build_base(family, images, final_endpoint, config, current_step,
