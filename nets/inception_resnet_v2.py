@@ -29,6 +29,7 @@ def _residual(branches, default_name):
     def block(net: tf.Tensor, scale: float = 1.0, activation_fn: Callable | None = tf.nn.relu,
               scope: str | tf.compat.v1.VariableScope | None = None, reuse: bool | None = None) -> tf.Tensor:
         with network_scope(scope, default_name, net, reuse):
+            net = tf.convert_to_tensor(net)
             mixed = table.build_branches(branches, net)
             trunk = net.shape.as_list()[3]
             up = slim.conv2d(mixed, trunk, 1, activation_fn=None, normalizer_fn=None, scope='Conv2d_1x1') * scale

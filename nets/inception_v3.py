@@ -104,7 +104,8 @@ def inception_v3(inputs: tf.Tensor, num_classes: int | None = 1000, is_training:
       prediction_fn: `(logits, scope=...) -> predictions`.
       spatial_squeeze: whether logits are [batch, classes] rather than [batch, 1, 1, classes].
       reuse: whether to take the variables that are there.
-      create_aux_logits: whether to build the auxiliary classifier, endpoint `AuxLogits`. It serves training only.
+      create_aux_logits: whether to build the auxiliary classifier, endpoint `AuxLogits`. It serves training only;
+        of images of unknown size it takes 299x299 and larger.
       scope: variable scope.
       global_pool: whether to average over the whole map, whatever its size, rather than over 8x8. The 8x8 shrinks to
         the map for images below 299 pixels; images above 330 need `global_pool` (or `spatial_squeeze=False`).

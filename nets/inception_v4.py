@@ -51,7 +51,7 @@ def _block(module, default_name, maps):
     def block(inputs: tf.Tensor, scope: str | tf.compat.v1.VariableScope | None = None,
               reuse: bool | None = None) -> tf.Tensor:
         with network_scope(scope, default_name, inputs, reuse, min_size=table.least_size([('', module)])):
-            return table.build_branches(module, inputs)
+            return table.build_branches(module, tf.convert_to_tensor(inputs))
 
     block.__doc__ = f'Builds {default_name} in a scope of its own: [batch, height, width, any] -> {maps}.'
     return block
