@@ -64,8 +64,8 @@ def i3d(inputs: tf.Tensor, num_classes: int | None = 1000, dropout_keep_prob: fl
         `nets.s3dg.s3dg`.
 
     Returns:
-      Logits, or without classes the pooled features [batch, frames, 1, 1, 1024]; and a dictionary endpoint -> output,
-      with `Logits` and `Predictions`. Outputs have the videos' type, predictions at least float32.
+      Logits, or without classes the last map, with `global_pool` its average [batch, 1, 1, 1, 1024]; and a dictionary
+      endpoint -> output, with `Logits` and `Predictions`. Outputs have the videos' type, predictions at least float32.
 
     Raises:
       ValueError: the videos do not fit.

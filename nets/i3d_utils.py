@@ -104,14 +104,14 @@ def _triple(argument, value):
     return triple
 
 
-def layer_3d(layer: table.Layer, frames: int | None = None, stride: int | None = None,
+def layer_3d(layer: table.Layer, frames: int | None = None, step: int | None = None,
              self_gating_fn: Callable | None = None, **kwargs) -> table.Layer:
     """Returns a layer of images as one of videos, under its name by the rule.
 
     Args:
       layer: a convolution or a max pooling.
       frames: how many its kernel spans; as many as it is wide if None, as in a cube.
-      stride: its step over frames; that over pixels if None.
+      step: its stride over frames; that over pixels if None.
       self_gating_fn: `(net, scope=...) -> net`, applied to its output; or None.
       **kwargs: further arguments of the layer's function.
     """
@@ -120,11 +120,10 @@ def layer_3d(layer: table.Layer, frames: int | None = None, stride: int | None =
 
     def op(net, *width_and_kernel, stride, padding, scope):
         *width, kernel = width_and_kernel
-        net = function(net, *width, [frames or kernel, kernel, kernel], stride=[step or stride, stride, stride],
-                       padding=padding, scope=scope, **kwargs)
+        net = function(net, *width, [kernel if frames is None else frames, kernel, kernel],
+                       stride=[step or stride, stride, stride], padding=padding, scope=scope, **kwargs)
         return self_gating_fn(net, scope=scope) if self_gating_fn else net
 
-    step = stride
     return dataclasses.replace(layer, op=op, scope=None)
 
 

@@ -93,7 +93,6 @@ def s3dg_base(inputs: tf.Tensor, first_temporal_kernel_size: int = 3,
 
     temporal = has_started('temporal_conv_startat', temporal_conv_startat)
     gated = has_started('gating_startat', gating_startat)
-
     gate = functools.partial(self_gating, data_format=data_format)
 
     def in_3d(name, item):
@@ -104,10 +103,11 @@ def s3dg_base(inputs: tf.Tensor, first_temporal_kernel_size: int = 3,
             return layer_3d(item, first_temporal_kernel_size, separable=False)
         if name == 'Conv2d_2c_3x3':
             return layer_3d(item, frames, self_gating_fn=gating)
-        if name in ('MaxPool_2a_3x3', 'MaxPool_3a_3x3'):        # the first two poolings keep the frames
-            return layer_3d(item, frames=1, stride=1)
+        if name in ('MaxPool_2a_3x3', 'MaxPool_3a_3x3'):        # they keep the frames
+            return layer_3d(item, frames=1, step=1)
         return layer_3d(item)
 
+    # For 64x224x224: 32x112x112 at first, 32x28x28 from MaxPool_3a on, 16x14x14 from MaxPool_4a, 8x7x7 from MaxPool_5a.
     rows = [(name, in_3d(name, item)) for name, item in table.scale_widths(rows, depth_multiplier, min_depth)]
     with slim.arg_scope(i3d_utils.layout(data_format)), \
             slim.arg_scope([slim.conv3d], weights_initializer=tf.compat.v1.truncated_normal_initializer(stddev=0.01)):
@@ -139,8 +139,8 @@ def s3dg(inputs: tf.Tensor, num_classes: int | None = 1000, first_temporal_kerne
         to the map for small or short videos; those above 224 pixels need `global_pool` (or `spatial_squeeze=False`).
 
     Returns:
-      Logits, or without classes the pooled features [batch, frames, 1, 1, 1024]; and a dictionary endpoint -> output,
-      with `Logits` and `Predictions`. Outputs have the videos' type, predictions at least float32.
+      Logits, or without classes the last map, with `global_pool` its average [batch, 1, 1, 1, 1024]; and a dictionary
+      endpoint -> output, with `Logits` and `Predictions`. Outputs have the videos' type, predictions at least float32.
 
     Raises:
       ValueError: an endpoint is unknown, or the videos do not fit.
