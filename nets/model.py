@@ -67,12 +67,13 @@ class Model(tf.Module):
         if 'global_pool' in takes and self.image_size > row.default_image_size:
             kwargs.setdefault('global_pool', True)  # the pooling before the logits is as large as the default needs
 
-        def build(images, training, batch_norm_decay=None, dropout_seed=None):
+        def build(images, training, batch_norm_decay=None, dropout_seed=None, step=None):
             scope = row.make_arg_scope(weight_decay=weight_decay)
             if batch_norm_decay is not None:
                 scope = _with_batch_norm_decay(scope, batch_norm_decay)
             with slim.arg_scope(scope), slim.arg_scope([slim.dropout], seed=dropout_seed):
-                return row.build(images, num_classes, is_training=training, **kwargs)
+                current = {'current_step': step} if step is not None and 'current_step' in takes else {}
+                return row.build(images, num_classes, is_training=training, **current, **kwargs)
 
         self._build = build
         batch = [None, None] if row.frames else [None]      # and frames, of which any number will do
@@ -115,7 +116,8 @@ class Model(tf.Module):
         return self._run(images, training, tuple(name for name in self.endpoint_shapes if name in wanted))
 
     def build(self, images: tf.Tensor, training: bool, batch_norm_decay: Callable | None = None,
-              dropout_seed: tf.Tensor | None = None) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
+              dropout_seed: tf.Tensor | None = None,
+              step: tf.Tensor | None = None) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
         """TF-Slim's `(logits, end_points)`, for code that runs in a `tf.function` of its own, such as a training step.
 
         Args:
@@ -123,11 +125,12 @@ class Model(tf.Module):
           training: whether dropout and batch statistics are on; moving statistics are then updated in place.
           batch_norm_decay: a function of the arg scope's decay that gives the decay to use (for a warm-up).
           dropout_seed: integers [2], of which dropout is then a function; None for TensorFlow's own random state.
+          step: the training's, for networks that change with it: NASNet drops more and more paths.
         """
         # The root, whatever scope the caller is in: the variables' names are the checkpoint's.
         root = tf.compat.v1.VariableScope(tf.compat.v1.AUTO_REUSE, custom_getter=self._get)
         with tf.compat.v1.variable_scope(root, auxiliary_name_scope=False):
-            return self._build(images, training, batch_norm_decay, dropout_seed)
+            return self._build(images, training, batch_norm_decay, dropout_seed, step)
 
     def regularization_loss(self) -> tf.Tensor:
         """The sum of the regularizers that the network's arg scope gives its variables; a float32 scalar."""

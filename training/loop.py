@@ -211,7 +211,7 @@ class Trainer(tf.Module):
         config, model = self.config, self.model
         warm = _warmed_up(step) if config.batch_norm_warmup else None
         with tf.GradientTape() as tape:
-            logits, end_points = model.build(tf.cast(images, config.precision), True, warm, dropout_seed)
+            logits, end_points = model.build(tf.cast(images, config.precision), True, warm, dropout_seed, step)
             loss = self._cross_entropy(logits, labels)
             for name, aux in end_points.items():
                 if name.startswith('AuxLogits'):

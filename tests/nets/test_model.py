@@ -7,6 +7,7 @@ import tf_slim as slim
 import nets
 from nets import inception_v1, nets_factory, registry
 from nets.model import Model
+from nets.nasnet import nasnet
 
 IMAGES = np.random.RandomState(0).uniform(-1, 1, [2, 64, 64, 3]).astype(np.float32)
 
@@ -188,3 +189,22 @@ def test_builder_under_the_models_arg_scope_has_the_published_root(model):
         inception_v1.inception_v1(tf.zeros([1, 224, 224, 3]), 5)
         roots = {variable.op.name.split('/')[0] for variable in tf.compat.v1.global_variables()}
     assert roots == {name.split('/')[0] for name in model.by_name} == {'InceptionV1'}
+
+
+def test_nasnet_drops_more_paths_as_training_goes_on():
+    """None in the first step, some at the end; which ones is a function of the seed."""
+    config = nasnet.cifar_config()
+    for name, value in dict(num_cells=3, num_conv_filters=4, use_aux_head=0, drop_path_keep_prob=0.5).items():
+        config.set_hparam(name, value)
+    model = nets.create_model('nasnet_cifar', 10, image_size=8, config=config)
+    images = tf.random.stateless_uniform([4, 8, 8, 3], [0, 0], -1, 1)
+
+    @tf.function(autograph=False)
+    def features(step, seed):
+        return model.build(images, True, None, tf.stack([seed, 0]), step)[1]['global_pool']
+
+    start, end = tf.constant(0), tf.constant(config.total_training_steps)
+    one, two = tf.constant(1), tf.constant(2)
+    np.testing.assert_array_equal(features(start, one), features(start, two))
+    np.testing.assert_array_equal(features(end, one), features(end, one))
+    assert np.abs(features(end, one) - features(end, two)).max() > 0.01
