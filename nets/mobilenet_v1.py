@@ -5,6 +5,7 @@ background) reach on ImageNet 70.9% top-1 and 89.9% top-5 at full width; 59.1% a
 41.5% and 66.3% at a quarter, for 128x128.
 """
 import functools
+import math
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -52,18 +53,20 @@ MOBILENETV1_CONV_DEFS = [                                   # arXiv:1704.04861, 
 ]
 
 
-def _rows(conv_defs, depth, output_stride, use_explicit_padding):
-    strides = strides_and_rates([row.stride for row in conv_defs], output_stride)
-    for number, (row, (stride, rate)) in enumerate(zip(conv_defs, strides, strict=True)):
+def _strides_and_rates(conv_defs, output_stride):
+    return strides_and_rates([row.stride for row in conv_defs], output_stride)
+
+
+def _rows(conv_defs, output_stride, use_explicit_padding, depth):
+    for number, (row, (stride, rate)) in enumerate(
+            zip(conv_defs, _strides_and_rates(conv_defs, output_stride), strict=True)):
         layer = functools.partial(_spatial, kernel=row.kernel, stride=stride, rate=rate,
                                   use_explicit_padding=use_explicit_padding)
         if isinstance(row, Conv):
             yield f'Conv2d_{number}', functools.partial(layer, num_outputs=depth(row.depth))
-        elif isinstance(row, DepthSepConv):
+        else:
             yield f'Conv2d_{number}_depthwise', functools.partial(layer, num_outputs=None)
             yield f'Conv2d_{number}_pointwise', table.conv(depth(row.depth), 1)
-        else:
-            raise ValueError(f'Row {number} of conv_defs is neither a Conv nor a DepthSepConv: {row!r}.')
 
 
 def _spatial(net, scope, kernel, stride, rate, use_explicit_padding, num_outputs):
@@ -87,8 +90,8 @@ def mobilenet_v1_base(inputs: tf.Tensor, final_endpoint: str | None = 'Conv2d_13
       min_depth: least number of channels, where a depth multiplier below one leaves less.
       depth_multiplier: factor of all numbers of channels.
       conv_defs: the rows; `MOBILENETV1_CONV_DEFS` if None.
-      output_stride: 8, 16 or 32: where the product of the strides has reached this, layers are dilated in place of
-        strided. None is 32, too.
+      output_stride: where the product of the strides has reached this (1, 2, 4, 8, 16), layers are dilated in place
+        of strided.
       use_explicit_padding: whether the padding depends on the kernels alone, and not on the size of the map.
       scope: variable scope; None is `MobilenetV1`.
 
@@ -101,11 +104,9 @@ def mobilenet_v1_base(inputs: tf.Tensor, final_endpoint: str | None = 'Conv2d_13
     """
     if depth_multiplier <= 0:
         raise ValueError(f'The depth multiplier must be greater than zero; it is {depth_multiplier}.')
-    if output_stride not in (None, 8, 16, 32):
-        raise ValueError(f'output_stride must be 8, 16, 32 or None; it is {output_stride}.')
-    rows = _rows(MOBILENETV1_CONV_DEFS if conv_defs is None else conv_defs,
-                 lambda depth: max(int(depth * depth_multiplier), min_depth), output_stride, use_explicit_padding)
-    return table.build(list(rows), inputs, final_endpoint, scope, default_name='MobilenetV1')
+    rows = list(_rows(conv_defs or MOBILENETV1_CONV_DEFS, output_stride, use_explicit_padding,
+                      lambda depth: max(int(depth * depth_multiplier), min_depth)))
+    return table.build(rows, inputs, final_endpoint, scope, default_name='MobilenetV1')
 
 
 def mobilenet_v1(inputs: tf.Tensor, num_classes: int | None = 1000, dropout_keep_prob: float = 0.999,
@@ -129,7 +130,8 @@ def mobilenet_v1(inputs: tf.Tensor, num_classes: int | None = 1000, dropout_keep
       reuse: whether to take the variables that are there.
       scope: variable scope.
       global_pool: whether to average over the whole map, whatever its size, rather than over 7x7. The 7x7 shrinks to
-        the map for images below 224 pixels; larger images need `global_pool` (or `spatial_squeeze=False`).
+        the map for images below 224 pixels; above 256 pixels, where the map is larger than 8x8 (as it is for less with
+        an output stride), images need `global_pool` (or `spatial_squeeze=False`).
 
     Returns:
       Logits, or without classes the pooled features [batch, 1, 1, 1024]; and a dictionary endpoint -> output, with
@@ -141,6 +143,9 @@ def mobilenet_v1(inputs: tf.Tensor, num_classes: int | None = 1000, dropout_keep
     """
     with network_scope(scope, 'MobilenetV1', inputs, reuse) as scope, \
             safe_arg_scope([slim.batch_norm, slim.dropout], is_training=is_training):
+        if num_classes and spatial_squeeze and not global_pool:
+            strides = (stride for stride, _ in _strides_and_rates(conv_defs or MOBILENETV1_CONV_DEFS, output_stride))
+            heads.check_single_logits(inputs, 8 * math.prod(strides), 'MobilenetV1')
         net, end_points = mobilenet_v1_base(
             inputs, None, min_depth, depth_multiplier, conv_defs, output_stride, use_explicit_padding, scope)
         with tf.compat.v1.variable_scope('Logits'):
@@ -195,7 +200,8 @@ def mobilenet_v1_arg_scope(is_training: bool | tf.Tensor | None = True, weight_d
     with slim.arg_scope([slim.conv2d, slim.separable_conv2d], activation_fn=tf.nn.relu6, normalizer_fn=normalizer_fn,
                         weights_initializer=tf.compat.v1.truncated_normal_initializer(stddev=stddev)), \
             slim.arg_scope([slim.conv2d], weights_regularizer=regularizer), \
-            slim.arg_scope([slim.separable_conv2d], weights_regularizer=regularizer if regularize_depthwise else None), \
+            slim.arg_scope([slim.separable_conv2d],
+                           weights_regularizer=regularizer if regularize_depthwise else None), \
             safe_arg_scope([slim.batch_norm], is_training=is_training), \
             slim.arg_scope([slim.batch_norm], center=True, scale=True, decay=batch_norm_decay,
                            epsilon=batch_norm_epsilon,

@@ -1,7 +1,10 @@
 """The blocks that MobileNet V2 and V3 are made of: arXiv:1801.04381, Figure 3, and arXiv:1905.02244, Figure 4."""
 import contextlib
 import functools
-from collections.abc import Callable, Iterable, Iterator
+import itertools
+import math
+import operator
+from collections.abc import Callable, Iterable
 
 import tensorflow as tf
 import tf_slim as slim
@@ -23,16 +26,25 @@ def expand_input_by_factor(n: float, divisible_by: int = 8) -> Callable[..., int
     return lambda num_inputs, **unused: make_divisible(num_inputs * n, divisible_by)
 
 
-def strides_and_rates(strides: Iterable[int], output_stride: int | None) -> Iterator[tuple[int, int]]:
-    """Yields (stride, rate) of each layer: dilated, not strided, once the product of the strides is `output_stride`."""
-    total = rate = 1
+def strides_and_rates(strides: Iterable[int], output_stride: int | None) -> list[tuple[int, int]]:
+    """Returns (stride, rate) of each layer: dilated, not strided, once the product of the strides is `output_stride`.
+
+    Raises:
+      ValueError: the product of the strides passes by `output_stride`.
+    """
+    strides = list(strides)
+    products = sorted({1, *itertools.accumulate(strides, operator.mul)})
+    if output_stride is not None and output_stride < products[-1] and output_stride not in products:
+        raise ValueError(f'output_stride must be one of {", ".join(map(str, products))}; it is {output_stride}.')
+    result, total, rate = [], 1, 1
     for stride in strides:
         if total == output_stride:
-            yield 1, rate
+            result.append((1, rate))
             rate *= stride
         else:
-            yield stride, rate
+            result.append((stride, rate))
             total *= stride
+    return result
 
 
 def fixed_padding(net: tf.Tensor, kernel_size: Size, rate: int = 1) -> tf.Tensor:
@@ -71,10 +83,9 @@ def split_conv(input_tensor: tf.Tensor, num_outputs: int, num_ways: int, scope: 
 
 
 def _split(total, num_ways, divisible_by):
-    sizes = []
-    for left in range(num_ways, 1, -1):
-        sizes.append(make_divisible((total - sum(sizes)) / left, divisible_by))
-    return [*sizes, total - sum(sizes)]
+    ends = [min(math.ceil(total * part / num_ways / divisible_by) * divisible_by, total)
+            for part in range(num_ways + 1)]
+    return [end - start for start, end in itertools.pairwise(ends)]
 
 
 @slim.add_arg_scope
@@ -146,8 +157,8 @@ def expanded_conv(input_tensor: tf.Tensor, num_outputs: int,
             return function
         return functools.partial(split_conv, num_ways=num_ways, divisible_by=split_divisible_by)
 
-    def activation(*functions):
-        return {'activation_fn': function for function in functions if function is not None}
+    def activation(function):
+        return {} if function is None else {'activation_fn': function}
 
     with tf.compat.v1.variable_scope(scope, 'expanded_conv', [input_tensor]):
         net = input_tensor = tf.identity(input_tensor, name='input')
@@ -160,7 +171,7 @@ def expanded_conv(input_tensor: tf.Tensor, num_outputs: int,
                 net, size, scope='expand', normalizer_fn=normalizer_fn, **activation(inner_activation_fn))
             net = found['expansion_output'] = tf.identity(net, name='expansion_output')
         if depthwise_location == 'expansion':
-            net = depthwise(net, **activation(inner_activation_fn, depthwise_activation_fn))
+            net = depthwise(net, **activation(depthwise_activation_fn or inner_activation_fn))
             net = found['depthwise_output'] = tf.identity(net, name='depthwise_output')
         if expansion_transform is not None:
             net = expansion_transform(expansion_tensor=net, input_tensor=input_tensor)

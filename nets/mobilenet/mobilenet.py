@@ -152,8 +152,6 @@ def mobilenet_base(inputs: tf.Tensor, conv_defs: dict[str, Any], multiplier: flo
     """
     if multiplier <= 0:
         raise ValueError(f'The depth multiplier must be greater than zero; it is {multiplier}.')
-    if output_stride is not None and output_stride != 1 and (output_stride < 1 or output_stride % 2):
-        raise ValueError(f'output_stride must be None, 1 or an even number; it is {output_stride}.')
     inner: dict[str, dict[str, tf.Tensor]] = {}
     with safe_arg_scope([slim.batch_norm], is_training=is_training), _arg_scopes(conv_defs):
         rows = list(_rows(conv_defs, multiplier, output_stride, use_explicit_padding, inner))
@@ -225,15 +223,17 @@ def global_pool(input_tensor: tf.Tensor, use_reduce_mean_for_pooling: bool = Fal
 
     Returns:
       [batch, 1, 1, channels].
+
+    Raises:
+      ValueError: another `pool_op` is given, and height or width are unknown.
     """
     sizes = input_tensor.shape.as_list()[1:3]
     if use_reduce_mean_for_pooling or (None in sizes and pool_op is tf.compat.v1.nn.avg_pool):
         return tf.reduce_mean(input_tensor, [1, 2], keepdims=True, name='ReduceMean')
-    if None not in sizes:
-        return pool_op(input_tensor, ksize=[1, *sizes, 1], strides=[1, 1, 1, 1], padding='VALID')
-    ksize = tf.concat([[1], tf.shape(input_tensor)[1:3], [1]], 0)
-    return tf.ensure_shape(pool_op(input_tensor, ksize=ksize, strides=[1, 1, 1, 1], padding='VALID'),
-                           [None, 1, 1, None])
+    if None in sizes:
+        raise ValueError(f'{getattr(pool_op, "__name__", pool_op)} has to know the size of the map, which is '
+                         f'{sizes[0]}x{sizes[1]}.')
+    return pool_op(input_tensor, ksize=[1, *sizes, 1], strides=[1, 1, 1, 1], padding='VALID')
 
 
 def training_scope(is_training: bool | tf.Tensor | None = True, weight_decay: float = 0.00004, stddev: float = 0.09,
