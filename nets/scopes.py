@@ -11,6 +11,7 @@ _LAYOUTS = {
     'NHWC': ('images', ('batch', 'height', 'width', 'channels')),
     'NCHW': ('images', ('batch', 'channels', 'height', 'width')),
     'NDHWC': ('videos', ('batch', 'frames', 'height', 'width', 'channels')),
+    'NCDHW': ('videos', ('batch', 'channels', 'frames', 'height', 'width')),
 }
 
 
@@ -27,7 +28,7 @@ def network_scope(scope: str | tf.compat.v1.VariableScope | None, default_name: 
       inputs: float images in the order of `data_format`; all but the channels may be unknown.
       reuse: whether to take the variables that are there.
       min_size: least height and width, in pixels.
-      data_format: order of the inputs' axes: `NHWC` or `NCHW`; `NDHWC` for videos, where D counts the frames.
+      data_format: order of the inputs' axes: `NHWC` or `NCHW`; for videos `NDHWC` or `NCDHW`: D counts the frames.
 
     Yields:
       The variable scope.
@@ -52,6 +53,8 @@ def network_scope(scope: str | tf.compat.v1.VariableScope | None, default_name: 
     if any(size is not None and size < min_size for size in (height, width)):
         raise ValueError(f'{default_name} takes {kind} of at least {min_size}x{min_size} pixels; '
                          f'these are {height}x{width}.')
+    if sizes.get('frames') == 0:
+        raise ValueError(f'{default_name} takes videos of at least one frame; these have none.')
     if not tf_slim_compat.holds_variables():
         raise RuntimeError(f'Nothing holds the variables of {default_name} here, so each call would make new ones: '
                            'use nets.create_model(name, num_classes), or build it inside a tf.Graph.')

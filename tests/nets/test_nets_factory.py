@@ -18,7 +18,7 @@ def test_maps_hold_the_public_functions():
 
 
 def test_unknown_network():
-    with pytest.raises(ValueError, match="'inceptoin_v1': did you mean 'inception_v1'?.*Valid are alexnet_v2, cifarnet"):
+    with pytest.raises(ValueError, match="'inceptoin_v1': did you mean 'inception_v1'?.*Valid are alexnet_v2"):
         nets_factory.get_network_fn('inceptoin_v1', 10)
 
 

@@ -141,3 +141,20 @@ def test_bfloat16(made_value):
     assert end_points['Predictions'].dtype == tf.float32
     full = model.endpoints(values)['Mixed_3c'].numpy()
     np.testing.assert_allclose(tf.cast(end_points['Mixed_3c'], tf.float32), full, atol=0.05 * full.max())
+
+
+def test_channels_before_frames(hold):
+    """The same variables, the same answers."""
+    inputs = np.random.RandomState(5).uniform(-1, 1, [1, 9, 32, 32, 3]).astype(np.float32)
+    with slim.arg_scope(s3dg.s3dg_arg_scope()):
+        logits, _ = hold(s3dg.s3dg, inputs, 7, is_training=False)
+        made = len(hold.variables)
+        first, end_points = hold(s3dg.s3dg, inputs.transpose(0, 4, 1, 2, 3), 7, is_training=False, data_format='NCDHW')
+    assert len(hold.variables) == made and end_points['Mixed_5c'].shape == [1, 1024, 2, 1, 1]
+    np.testing.assert_allclose(first, logits, atol=1e-4 * np.std(logits))
+
+
+def test_videos_without_frames(graph):
+    with pytest.raises(ValueError, match='takes videos of at least one frame; these have none'):
+        s3dg.s3dg(videos(1, 0, 32, 32, 3))
+    assert [op.type for op in graph.get_operations()] == ['Placeholder']
