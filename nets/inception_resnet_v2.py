@@ -25,7 +25,9 @@ BLOCK_17 = ([_first(192)], [conv(128, 1), conv(160, (1, 7)), conv(192, (7, 1))])
 BLOCK_8 = ([_first(192)], [conv(192, 1), conv(224, (1, 3)), conv(256, (3, 1))])
 
 
-def _residual(branches, default_name):
+def _residual(name, branches):
+    default_name = name.capitalize()
+
     def block(net: tf.Tensor, scale: float = 1.0, activation_fn: Callable | None = tf.nn.relu,
               scope: str | tf.compat.v1.VariableScope | None = None, reuse: bool | None = None) -> tf.Tensor:
         with network_scope(scope, default_name, net, reuse):
@@ -34,18 +36,19 @@ def _residual(branches, default_name):
             trunk = net.shape.as_list()[3]
             up = slim.conv2d(mixed, trunk, 1, activation_fn=None, normalizer_fn=None, scope='Conv2d_1x1') * scale
             if activation_fn is tf.nn.relu6:
-                up = tf.clip_by_value(up, -6.0, 6.0)                # so that a trunk of 0 to 6 can be quantized
+                up = tf.clip_by_value(up, -6.0, 6.0)                # TF-Slim's: what is added is bounded too
             net += up
             return activation_fn(net) if activation_fn else net
 
+    block.__name__ = block.__qualname__ = name                      # which slim.repeat makes scopes of
     block.__doc__ = (f'Builds {default_name} in a scope of its own: adds `scale` times its branches to `net`, a map '
                      '[batch, height, width, maps] of any size and width, and applies `activation_fn`.')
     return block
 
 
-block35 = _residual(BLOCK_35, 'Block35')
-block17 = _residual(BLOCK_17, 'Block17')
-block8 = _residual(BLOCK_8, 'Block8')
+block35 = _residual('block35', BLOCK_35)
+block17 = _residual('block17', BLOCK_17)
+block8 = _residual('block8', BLOCK_8)
 
 
 def rows(output_stride: int = 16, align_feature_maps: bool = False,
@@ -55,11 +58,11 @@ def rows(output_stride: int = 16, align_feature_maps: bool = False,
     # Where the map is not halved, the blocks after it look as far with holes in their kernels.
     stride, rate = (1, 2) if output_stride == 8 else (2, 1)
 
-    def repeat(scope, name, block, times, scale, rate=1):
+    def repeat(scope, block, times, scale, rate=1):
         def build(net, _):
             with tf.compat.v1.variable_scope(scope), slim.arg_scope([slim.conv2d], rate=rate):
                 for number in range(1, times + 1):
-                    net = block(net, scale, activation_fn, scope=f'{name}_{number}')
+                    net = block(net, scale, activation_fn, scope=f'{block.__name__}_{number}')
             return net
         return build
 
@@ -73,15 +76,15 @@ def rows(output_stride: int = 16, align_feature_maps: bool = False,
         ('MaxPool_5a_3x3', max_pool(3, 2, padding)),                # 35x35x192
         ('Mixed_5b', ([_first(96)], [conv(48, 1), conv(64, 5)],     # 35x35x320
                       [conv(64, 1), conv(96, 3), conv(96, 3)], [avg_pool(3), conv(64, 1)])),
-        (None, repeat('Repeat', 'block35', block35, 10, 0.17)),     # 35x35x320
+        (None, repeat('Repeat', block35, 10, 0.17)),                # 35x35x320
         ('Mixed_6a', ([conv(384, 3, stride, padding, 'Conv2d_1a_3x3')],     # 17x17x1088, the names also at stride 1
                       [conv(256, 1), conv(256, 3), conv(384, 3, stride, padding, 'Conv2d_1a_3x3')],
                       [max_pool(3, stride, padding, 'MaxPool_1a_3x3')])),
-        ('PreAuxLogits', repeat('Repeat_1', 'block17', block17, 20, 0.1, rate)),    # 17x17x1088
+        ('PreAuxLogits', repeat('Repeat_1', block17, 20, 0.1, rate)),   # 17x17x1088
         ('Mixed_7a', ([conv(256, 1), conv(384, 3, 2, padding)],     # 8x8x2080
                       [conv(256, 1), conv(288, 3, 2, padding)],
                       [conv(256, 1), conv(288, 3), conv(320, 3, 2, padding)], [max_pool(3, 2, padding)])),
-        (None, repeat('Repeat_2', 'block8', block8, 9, 0.2)),       # 8x8x2080
+        (None, repeat('Repeat_2', block8, 9, 0.2)),                 # 8x8x2080
         (None, lambda net, _: block8(net, activation_fn=None, scope='Block8')),     # 8x8x2080
         ('Conv2d_7b_1x1', conv(1536, 1)),                           # 8x8x1536
     ]

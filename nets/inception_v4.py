@@ -47,21 +47,26 @@ TABLE: table.Table = [                                              # output for
 ]
 
 
-def _block(module, default_name, maps):
+def _block(name, module, maps):
+    default_name = name.title().replace('_', '')
+
     def block(inputs: tf.Tensor, scope: str | tf.compat.v1.VariableScope | None = None,
               reuse: bool | None = None) -> tf.Tensor:
         with network_scope(scope, default_name, inputs, reuse, min_size=table.least_size([('', module)])):
             return table.build_branches(module, tf.convert_to_tensor(inputs))
 
+    block.__name__ = block.__qualname__ = name
     block.__doc__ = f'Builds {default_name} in a scope of its own: [batch, height, width, any] -> {maps}.'
     return block
 
 
-block_inception_a = _block(INCEPTION_A, 'BlockInceptionA', '[batch, height, width, 384]')
-block_reduction_a = _block(REDUCTION_A, 'BlockReductionA', '[batch, (height - 1) // 2, (width - 1) // 2, any + 640]')
-block_inception_b = _block(INCEPTION_B, 'BlockInceptionB', '[batch, height, width, 1024]')
-block_reduction_b = _block(REDUCTION_B, 'BlockReductionB', '[batch, (height - 1) // 2, (width - 1) // 2, any + 512]')
-block_inception_c = _block(INCEPTION_C, 'BlockInceptionC', '[batch, height, width, 1536]')
+block_inception_a = _block('block_inception_a', INCEPTION_A, '[batch, height, width, 384]')
+block_reduction_a = _block(
+    'block_reduction_a', REDUCTION_A, '[batch, (height - 1) // 2, (width - 1) // 2, any + 640]')
+block_inception_b = _block('block_inception_b', INCEPTION_B, '[batch, height, width, 1024]')
+block_reduction_b = _block(
+    'block_reduction_b', REDUCTION_B, '[batch, (height - 1) // 2, (width - 1) // 2, any + 512]')
+block_inception_c = _block('block_inception_c', INCEPTION_C, '[batch, height, width, 1536]')
 
 
 def inception_v4_base(inputs: tf.Tensor, final_endpoint: str = 'Mixed_7d',

@@ -86,6 +86,8 @@ def test_blocks(block, default_name, inside, read_golden):
         assert variables() == {f'{default_name}/{name}': shape for name, shape in expected.items()}
         block(placeholder(2, 5, 5, trunk), scope=default_name, reuse=True)
         assert len(variables()) == len(expected)
+        slim.repeat(net, 2, block)                                  # names its scopes after the function
+        assert f'Repeat/{default_name.lower()}_2/Conv2d_1x1/biases' in variables()
 
 
 @pytest.mark.parametrize('activation_fn, expected', [
