@@ -8,8 +8,8 @@ import tf_slim as slim
 
 import tf_slim_compat  # noqa: F401
 from nets import vgg
-from nets.resnet_utils import Net, Scope
 from nets.table import conv, max_pool
+from nets.vgg import Net, Scope
 
 NARROW = dict(weights_initializer=tf.compat.v1.truncated_normal_initializer(stddev=0.005))
 FULLY_CONNECTED = dict(NARROW, biases_initializer=tf.compat.v1.constant_initializer(0.1))
@@ -67,7 +67,7 @@ def alexnet_v2(inputs: tf.Tensor, num_classes: int | None = 1000, is_training: b
       ValueError: the images do not fit.
       RuntimeError: called eagerly or in a tf.function, and nothing would hold the variables.
     """
-    return vgg.classifier(alexnet_v2_base, inputs, num_classes, is_training, dropout_keep_prob, spatial_squeeze,
+    return vgg.classifier(ROWS, inputs, num_classes, is_training, dropout_keep_prob, spatial_squeeze,
                           global_pool, reuse, scope, 'alexnet_v2', **NARROW,
                           biases_initializer=tf.compat.v1.zeros_initializer())
 

@@ -9,7 +9,7 @@ import tf_slim as slim
 
 import tf_slim_compat  # noqa: F401
 from nets import heads, lenet, table
-from nets.resnet_utils import Net, Scope
+from nets.lenet import Net, Scope
 from nets.scopes import network_scope
 from nets.table import conv, max_pool
 
@@ -73,9 +73,9 @@ def cifarnet(images: tf.Tensor, num_classes: int | None = 10, is_training: bool 
       ValueError: the images do not fit.
       RuntimeError: called eagerly or in a tf.function, and nothing would hold the variables.
     """
-    with network_scope(scope, 'CifarNet', images, reuse) as scope, \
+    with network_scope(scope, 'CifarNet', images, reuse), \
             slim.arg_scope([slim.dropout], is_training=is_training, keep_prob=dropout_keep_prob):
-        net, end_points = cifarnet_base(images, scope=scope)
+        net, end_points = cifarnet_base(images, scope='')
         if not num_classes:
             return net, end_points
         logits = slim.fully_connected(

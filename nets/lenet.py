@@ -4,15 +4,18 @@ TF-Slim's variant: two convolutions and two fully connected layers with ReLU. De
 (preprocessing `lenet`). There are no published weights.
 """
 from collections.abc import Callable
+from typing import TypeAlias
 
 import tensorflow as tf
 import tf_slim as slim
 
 import tf_slim_compat  # noqa: F401
 from nets import heads, table
-from nets.resnet_utils import Net, Scope, build_in
 from nets.scopes import network_scope
 from nets.table import conv, max_pool
+
+Scope: TypeAlias = str | tf.compat.v1.VariableScope | None
+Net: TypeAlias = tuple[tf.Tensor, dict[str, tf.Tensor]]
 
 ROWS: table.Table = [                                                                   # output for 28x28
     ('conv1', conv(32, 5)),                                                             # 28x28x32
@@ -26,10 +29,10 @@ ROWS: table.Table = [                                                           
 
 def build(rows: table.Table, images: tf.Tensor, final_endpoint: str, scope: Scope, default_name: str) -> Net:
     """Builds the rows; those of fully connected layers, `fc...`, need images of a known size."""
-    with network_scope(scope, default_name, images, min_size=4) as opened:
+    with network_scope(scope, default_name, images):
         if final_endpoint.startswith('fc') and None in tf.TensorShape(images.shape).as_list()[1:3]:
             raise ValueError(f'{default_name} is fully connected: it takes images of a known height and width.')
-        return build_in(opened, rows, images, final_endpoint, default_name)
+        return table.build(rows, images, final_endpoint, '', default_name)
 
 
 def lenet_base(images: tf.Tensor, final_endpoint: str = 'fc3', scope: Scope = 'LeNet') -> Net:
@@ -72,8 +75,8 @@ def lenet(images: tf.Tensor, num_classes: int | None = 10, is_training: bool | t
       ValueError: the images do not fit.
       RuntimeError: called eagerly or in a tf.function, and nothing would hold the variables.
     """
-    with network_scope(scope, 'LeNet', images, reuse) as scope:
-        net, end_points = lenet_base(images, scope=scope)
+    with network_scope(scope, 'LeNet', images, reuse):
+        net, end_points = lenet_base(images, scope='')
         if not num_classes:
             return net, end_points
         net = end_points['dropout3'] = slim.dropout(net, dropout_keep_prob, is_training=is_training, scope='dropout3')

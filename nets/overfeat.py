@@ -6,8 +6,8 @@ import tensorflow as tf
 
 import tf_slim_compat  # noqa: F401
 from nets import alexnet, vgg
-from nets.resnet_utils import Net, Scope
 from nets.table import conv, max_pool
+from nets.vgg import Net, Scope
 
 overfeat_arg_scope = vgg.vgg_arg_scope
 
@@ -65,7 +65,7 @@ def overfeat(inputs: tf.Tensor, num_classes: int | None = 1000, is_training: boo
       ValueError: the images do not fit.
       RuntimeError: called eagerly or in a tf.function, and nothing would hold the variables.
     """
-    return vgg.classifier(overfeat_base, inputs, num_classes, is_training, dropout_keep_prob, spatial_squeeze,
+    return vgg.classifier(ROWS, inputs, num_classes, is_training, dropout_keep_prob, spatial_squeeze,
                           global_pool, reuse, scope, 'overfeat', **alexnet.NARROW,
                           biases_initializer=tf.compat.v1.zeros_initializer())
 

@@ -4,10 +4,11 @@ A ResNet is a list of `Block`s, each a list of units. `resnet` and `resnet_base`
 `nets.resnet_v1` and `nets.resnet_v2` hold their bottlenecks and their networks.
 """
 import contextlib
-import dataclasses
+import functools
 import itertools
+import math
 import operator
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple, TypeAlias
 
 import tensorflow as tf
@@ -15,10 +16,11 @@ import tf_slim as slim
 
 import tf_slim_compat  # noqa: F401
 from nets import heads, table
+from nets.mobilenet.conv_blocks import fixed_padding, strides_and_rates
 from nets.scopes import network_scope
 
 Scope: TypeAlias = str | tf.compat.v1.VariableScope | None
-Net = tuple[tf.Tensor, dict[str, tf.Tensor]]
+Net: TypeAlias = tuple[tf.Tensor, dict[str, tf.Tensor]]
 
 NoOpScope = contextlib.nullcontext
 
@@ -47,7 +49,7 @@ class Block(NamedTuple):
 
     scope: str
     unit_fn: Callable[..., tf.Tensor]
-    args: Iterable[Mapping[str, Any]]
+    args: Sequence[Mapping[str, Any]]
 
 
 def bottleneck_block(bottleneck: Callable[..., tf.Tensor], scope: str, base_depth: int, num_units: int,
@@ -93,7 +95,7 @@ def conv2d_same(inputs: tf.Tensor, num_outputs: int, kernel_size: int, stride: i
                 scope: str | None = None) -> tf.Tensor:
     """A convolution that gives `subsample(slim.conv2d(stride=1), stride)`, whether the size is odd or even.
 
-    The padding `SAME` of TensorFlow depends on the size where there is a stride, so that the pixels taken do too.
+    With a stride, the padding `SAME` of TensorFlow depends on the size of the map, and so do the pixels that are taken.
 
     Args:
       inputs: [batch, height, width, channels].
@@ -108,15 +110,13 @@ def conv2d_same(inputs: tf.Tensor, num_outputs: int, kernel_size: int, stride: i
     """
     if stride == 1:
         return slim.conv2d(inputs, num_outputs, kernel_size, rate=rate, padding='SAME', scope=scope)
-    total = (kernel_size - 1) * rate
-    padding = [total // 2, total - total // 2]
-    inputs = tf.pad(inputs, [[0, 0], padding, padding, [0, 0]])
+    inputs = fixed_padding(inputs, kernel_size, rate)
     return slim.conv2d(inputs, num_outputs, kernel_size, stride=stride, rate=rate, padding='VALID', scope=scope)
 
 
-def block_rows(blocks: Iterable[Block], output_stride: int | None = None, store_non_strided_activations: bool = False,
+def block_rows(blocks: Sequence[Block], output_stride: int | None = None, store_non_strided_activations: bool = False,
                outputs_collections: Any = None, unit_scope: str = 'unit_fn', input_stride: int = 1) -> table.Table:
-    """Returns the rows (see `nets.table`) of ResNet blocks, one for each unit and one for each block.
+    """Returns the rows (see `nets.table`) of ResNet blocks in the current scope: one for each unit and for each block.
 
     Once the `output_stride` is reached, units stride no more: they see as far by atrous convolutions instead.
 
@@ -131,32 +131,35 @@ def block_rows(blocks: Iterable[Block], output_stride: int | None = None, store_
     Raises:
       ValueError: the strides of the blocks do not reach `output_stride`.
     """
-    units = [(block, list(block.args)) for block in blocks]
-    strides = [unit.get('stride', 1) for _, args in units for unit in args]
-    reached = sorted(set(itertools.accumulate(strides, operator.mul, initial=input_stride)))
+    strides = [input_stride, *_strides(blocks)]
+    reached = sorted(set(itertools.accumulate(strides, operator.mul)))
     if output_stride is not None and output_stride not in reached:
         raise ValueError(f'output_stride must be one of {", ".join(map(str, reached))}, or None; it is '
                          f'{output_stride}.')
+    dense = iter(list(strides_and_rates(strides, output_stride))[1:])
+    prefix = f'{tf.compat.v1.get_variable_scope().name}/'.lstrip('/')
     rows: table.Table = []
-    current, rate = input_stride, 1
-    for block, args in units:
-        for number, unit in enumerate(args, 1):
-            stride, unit_rate = unit.get('stride', 1), rate
-            if current == output_stride:
-                rate, stride = rate * stride, 1
-            current *= stride
-            last = number == len(args)
-            unit_stride = 1 if last and store_non_strided_activations else stride
-            arguments = dict(unit, rate=unit_rate)
-            if unit_stride != unit.get('stride', 1):
-                arguments['stride'] = unit_stride
-            rows.append((f'{block.scope}/unit_{number}/{unit_scope}',
-                         _unit(block.unit_fn, f'{block.scope}/unit_{number}', arguments)))
-            if last:
-                rows.append((block.scope, _collect(outputs_collections)))
-            if unit_stride != stride:
-                rows.append((None, _subsample(stride)))
+    for block in blocks:
+        after = 1       # a stride that is left to do after the block
+        for number, unit in enumerate(block.args, 1):
+            stride, rate = next(dense)
+            if store_non_strided_activations and number == len(block.args):
+                stride, after = 1, stride
+            arguments = dict(unit, rate=rate) | ({} if stride == unit.get('stride', 1) else {'stride': stride})
+            scope = f'{block.scope}/unit_{number}'
+            rows.append((f'{prefix}{scope}/{unit_scope}', _unit(block.unit_fn, scope, arguments)))
+        rows.append((f'{prefix}{block.scope}', functools.partial(_collect, outputs_collections)))
+        if after > 1:
+            rows.append((None, functools.partial(_subsample, after)))
     return rows
+
+
+def _name(scope, version):
+    return scope if scope and isinstance(scope, str) else f'resnet_v{version}'
+
+
+def _strides(blocks):
+    return [unit.get('stride', 1) for block in blocks for unit in block.args]
 
 
 def _unit(unit_fn, scope, arguments):
@@ -166,20 +169,16 @@ def _unit(unit_fn, scope, arguments):
     return build
 
 
-def _collect(collections):
-    def build(net, block_scope):
-        scope = tf.compat.v1.get_variable_scope().name
-        alias = f'{scope}/{block_scope}' if scope else block_scope
-        return slim.utils.collect_named_outputs(collections, alias, net)
-    return build
+def _collect(collections, net, name):
+    return slim.utils.collect_named_outputs(collections, name, net)
 
 
-def _subsample(factor):
-    return lambda net, _: subsample(net, factor)
+def _subsample(factor, net, _):
+    return subsample(net, factor)
 
 
 @slim.add_arg_scope
-def stack_blocks_dense(net: tf.Tensor, blocks: Iterable[Block], output_stride: int | None = None,
+def stack_blocks_dense(net: tf.Tensor, blocks: Sequence[Block], output_stride: int | None = None,
                        store_non_strided_activations: bool = False, outputs_collections: Any = None) -> tf.Tensor:
     """Builds ResNet blocks one after the other: see `block_rows`.
 
@@ -201,36 +200,7 @@ def stack_blocks_dense(net: tf.Tensor, blocks: Iterable[Block], output_stride: i
     return net
 
 
-def build_in(scope: tf.compat.v1.VariableScope, rows: table.Table, inputs: tf.Tensor, final_endpoint: str | None,
-             default_name: str, prefix: str = '') -> Net:
-    """`nets.table.build` in the scope that is open, for networks whose ops TF-Slim named so: `LeNet/conv1/Relu`.
-
-    `build` enters the scope once more, and by itself names them `LeNet/LeNet/conv1/Relu`, as TF-Slim's Inceptions do.
-
-    Args:
-      scope: the scope that is open.
-      rows: see `nets.table`.
-      inputs: float images [batch, height, width, channels].
-      final_endpoint: the last row to build, with the prefix; None builds all.
-      default_name: see `nets.table.build`.
-      prefix: what stands before the rows' names in those of the endpoints.
-    """
-    def placed(build, name):
-        def run(*args, **kwargs):
-            with tf.name_scope(scope.original_name_scope):
-                return build(*args, **{**kwargs, 'scope': name})
-        return run
-
-    def item_at(name, item):
-        if isinstance(item, table.Layer):
-            return dataclasses.replace(item, op=placed(item.op, name))
-        return lambda net, _: placed(table.build_item, name)(item, net)
-
-    named = [(name and prefix + name, item_at(name, item)) for name, item in rows]
-    return table.build(named, inputs, final_endpoint, scope, default_name)
-
-
-def resnet_base(bottleneck: Callable[..., tf.Tensor], version: int, inputs: tf.Tensor, blocks: Iterable[Block],
+def resnet_base(bottleneck: Callable[..., tf.Tensor], version: int, inputs: tf.Tensor, blocks: Sequence[Block],
                 final_endpoint: str | None = None, output_stride: int | None = None, include_root_block: bool = True,
                 store_non_strided_activations: bool = False, scope: Scope = None) -> Net:
     """Builds a ResNet up to an endpoint, without what follows the last block.
@@ -255,25 +225,25 @@ def resnet_base(bottleneck: Callable[..., tf.Tensor], version: int, inputs: tf.T
         built then.
       RuntimeError: called eagerly or in a tf.function, and nothing would hold the variables.
     """
-    def root(net, scope):
+    def root(net, _):
         unnormalized = dict(activation_fn=None, normalizer_fn=None) if version == 2 else {}
         with slim.arg_scope([slim.conv2d], **unnormalized):
-            return conv2d_same(net, 64, 7, stride=2, scope=scope)                       # 112x112x64 for 224x224
+            return conv2d_same(net, 64, 7, stride=2, scope='conv1')                     # 112x112x64 for 224x224
 
     def pool(net, _):
         return slim.max_pool2d(net, 3, stride=2, scope='pool1')                         # 56x56x64
 
-    name, collection = f'resnet_v{version}', [object()]     # a key of this call alone: builders run side by side
-    rows: table.Table = [('conv1', root), (None, pool)] if include_root_block else []
-    rows += block_rows(blocks, output_stride, store_non_strided_activations, collection, f'bottleneck_v{version}',
-                       input_stride=4 if include_root_block else 1)
+    name, collection = _name(scope, version), [object()]    # a key of this call alone: builders run side by side
     with network_scope(scope, name, inputs) as opened, \
             slim.arg_scope([slim.conv2d, bottleneck], outputs_collections=collection):
-        net, _ = build_in(opened, rows, inputs, final_endpoint, name, f'{opened.name}/')
+        rows: table.Table = [(f'{opened.name}/conv1', root), (None, pool)] if include_root_block else []
+        rows += block_rows(blocks, output_stride, store_non_strided_activations, collection, f'bottleneck_v{version}',
+                           input_stride=4 if include_root_block else 1)
+        net, _ = table.build(rows, inputs, final_endpoint, '', name)
     return net, slim.utils.convert_collection_to_dict(collection[0], clear_collection=True)
 
 
-def resnet(bottleneck: Callable[..., tf.Tensor], version: int, inputs: tf.Tensor, blocks: Iterable[Block],
+def resnet(bottleneck: Callable[..., tf.Tensor], version: int, inputs: tf.Tensor, blocks: Sequence[Block],
            num_classes: int | None = None, is_training: bool | tf.Tensor | None = True, global_pool: bool = True,
            output_stride: int | None = None, include_root_block: bool = True, spatial_squeeze: bool = True,
            store_non_strided_activations: bool = False, reuse: bool | None = None, scope: Scope = None) -> Net:
@@ -305,10 +275,13 @@ def resnet(bottleneck: Callable[..., tf.Tensor], version: int, inputs: tf.Tensor
       RuntimeError: called eagerly or in a tf.function, and nothing would hold the variables.
     """
     training = NoOpScope() if is_training is None else slim.arg_scope([slim.batch_norm], is_training=is_training)
-    with network_scope(scope, f'resnet_v{version}', inputs, reuse) as opened, training:
+    name, root_stride = _name(scope, version), 4 if include_root_block else 1
+    with network_scope(scope, name, inputs, reuse) as opened, training:
+        if num_classes and spatial_squeeze and not global_pool:
+            heads.check_single_logits(inputs, output_stride or root_stride * math.prod(_strides(blocks)), name)
         net, end_points = resnet_base(
             bottleneck, version, inputs, blocks, output_stride=output_stride, include_root_block=include_root_block,
-            store_non_strided_activations=store_non_strided_activations, scope=opened)
+            store_non_strided_activations=store_non_strided_activations, scope='')
         if version == 2:
             net = slim.batch_norm(net, activation_fn=tf.nn.relu, scope='postnorm')
         if global_pool:

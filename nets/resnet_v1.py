@@ -10,7 +10,7 @@ Default size 224x224, inputs with the mean colour subtracted (preprocessing `vgg
 Those of `resnet_v1_200` were not published. A block strides in its last unit, where the paper's do in their first.
 """
 import functools
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import tensorflow as tf
@@ -62,7 +62,7 @@ def bottleneck(inputs: tf.Tensor, depth: int, depth_bottleneck: int, stride: int
 resnet_v1_block = functools.partial(resnet_utils.bottleneck_block, bottleneck)
 
 
-def resnet_v1(inputs: tf.Tensor, blocks: Iterable[Block], num_classes: int | None = None,
+def resnet_v1(inputs: tf.Tensor, blocks: Sequence[Block], num_classes: int | None = None,
               is_training: bool | tf.Tensor | None = True, global_pool: bool = True, output_stride: int | None = None,
               include_root_block: bool = True, spatial_squeeze: bool = True,
               store_non_strided_activations: bool = False, reuse: bool | None = None, scope: Scope = None) -> Net:

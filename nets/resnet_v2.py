@@ -10,7 +10,7 @@ class 0 is background) reach on ImageNet, at 299x299:
 Those of `resnet_v2_200` were not published. A block strides in its last unit, where the paper's do in their first.
 """
 import functools
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import tensorflow as tf
@@ -56,7 +56,7 @@ def bottleneck(inputs: tf.Tensor, depth: int, depth_bottleneck: int, stride: int
 resnet_v2_block = functools.partial(resnet_utils.bottleneck_block, bottleneck)
 
 
-def resnet_v2(inputs: tf.Tensor, blocks: Iterable[Block], num_classes: int | None = None,
+def resnet_v2(inputs: tf.Tensor, blocks: Sequence[Block], num_classes: int | None = None,
               is_training: bool | tf.Tensor | None = True, global_pool: bool = True, output_stride: int | None = None,
               include_root_block: bool = True, spatial_squeeze: bool = True, reuse: bool | None = None,
               scope: Scope = None) -> Net:

@@ -9,18 +9,21 @@ Default size 224x224, inputs with the mean colour subtracted (preprocessing `vgg
 Those of `vgg_a` were not published. `vgg_d` and `vgg_e` are 16 and 19 by the paper's letters. What AlexNet and OverFeat
 share with VGG stands here too: fully connected layers as convolutions, so that larger images give a map of answers.
 """
+import dataclasses
 import functools
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeAlias
 
 import tensorflow as tf
 import tf_slim as slim
 
 import tf_slim_compat  # noqa: F401
 from nets import heads, names, table
-from nets.resnet_utils import Net, Scope, build_in
 from nets.scopes import network_scope
 from nets.table import conv, max_pool
+
+Scope: TypeAlias = str | tf.compat.v1.VariableScope | None
+Net: TypeAlias = tuple[tf.Tensor, dict[str, tf.Tensor]]
 
 CONVOLUTIONS = {                    # of each block; Table 1 of the paper
     'vgg_a': (1, 1, 2, 2, 2),       # column A: with the fully connected ones, 11 layers
@@ -40,18 +43,24 @@ def fully_connected_rows(widths: tuple[int, int], kernel: int, padding: str = 'V
 
 
 def build(rows: table.Table, inputs: tf.Tensor, final_endpoint: str | None, scope: Scope, default_name: str) -> Net:
-    """Builds the rows, and gives the endpoints the names of their scopes: `vgg_16/fc6`."""
+    """Builds the rows; an endpoint is called by the whole name of its scope, such as `vgg_16/fc6`."""
+    def within(layer, scope):
+        return dataclasses.replace(layer, op=lambda *args, **kwargs: layer.op(*args, **{**kwargs, 'scope': scope}))
+
     with network_scope(scope, default_name, inputs) as opened:
-        return build_in(opened, rows, inputs, final_endpoint, default_name, f'{opened.name}/')
+        rows = [(f'{opened.name}/{name}', within(item, name)) if name else (name, item) for name, item in rows]
+        return table.build(rows, inputs, final_endpoint, '', default_name)
 
 
-def classifier(base: Callable[..., Net], inputs: tf.Tensor, num_classes: int | None, is_training: bool | tf.Tensor,
+def classifier(rows: table.Table, inputs: tf.Tensor, num_classes: int | None, is_training: bool | tf.Tensor,
                dropout_keep_prob: float, spatial_squeeze: bool, global_pool: bool, reuse: bool | None, scope: Scope,
                default_name: str, **arguments: Any) -> Net:
-    """Builds a base and the last fully connected layer, which takes the `arguments` of `slim.conv2d`."""
-    with network_scope(scope, default_name, inputs, reuse) as opened, \
+    """Builds the rows and the last fully connected layer, which takes the `arguments` of `slim.conv2d`."""
+    with network_scope(scope, default_name, inputs, reuse, table.least_size(rows)) as opened, \
             slim.arg_scope([slim.dropout], is_training=is_training, keep_prob=dropout_keep_prob):
-        net, end_points = base(inputs, scope=opened)
+        if num_classes and spatial_squeeze and not global_pool:
+            heads.check_single_logits(inputs, table.least_size(rows, 2) - 1, default_name)
+        net, end_points = build(rows, inputs, None, '', default_name)
         if global_pool:
             net = end_points['global_pool'] = tf.reduce_mean(net, [1, 2], keepdims=True, name='global_pool')
         if not num_classes:
@@ -66,6 +75,15 @@ def classifier(base: Callable[..., Net], inputs: tf.Tensor, num_classes: int | N
 
 def _variant(name: str) -> tuple[Callable[..., Net], Callable[..., Net]]:
     """Returns the VGG of that name, and its base function."""
+    def rows(fc_conv_padding):
+        if fc_conv_padding not in ('VALID', 'SAME'):
+            raise names.unknown('fc_conv_padding', fc_conv_padding, ('VALID', 'SAME'))
+        blocks = []
+        for block, (number, width) in enumerate(zip(CONVOLUTIONS[name], WIDTHS, strict=True), 1):
+            blocks += [(f'conv{block}/conv{block}_{i}', conv(width, 3)) for i in range(1, number + 1)]
+            blocks += [(f'pool{block}', max_pool(2, stride=2, padding='VALID'))]
+        return blocks + fully_connected_rows((4096, 4096), 7, fc_conv_padding)
+
     def vgg_base(inputs: tf.Tensor, final_endpoint: str | None = None, fc_conv_padding: str = 'VALID',
                  scope: Scope = name) -> Net:
         """Builds a VGG up to an endpoint; there is dropout before `fc7` unless `slim.arg_scope` sets it otherwise.
@@ -83,13 +101,7 @@ def _variant(name: str) -> tuple[Callable[..., Net], Callable[..., Net]]:
           ValueError: the endpoint or the padding is unknown, or the images do not fit; nothing has been built then.
           RuntimeError: called eagerly or in a tf.function, and nothing would hold the variables.
         """
-        if fc_conv_padding not in ('VALID', 'SAME'):
-            raise names.unknown('fc_conv_padding', fc_conv_padding, ('VALID', 'SAME'))
-        rows: table.Table = []
-        for block, (number, width) in enumerate(zip(CONVOLUTIONS[name], WIDTHS, strict=True), 1):
-            rows += [(f'conv{block}/conv{block}_{i}', conv(width, 3)) for i in range(1, number + 1)]
-            rows += [(f'pool{block}', max_pool(2, stride=2, padding='VALID'))]
-        return build(rows + fully_connected_rows((4096, 4096), 7, fc_conv_padding), inputs, final_endpoint, scope, name)
+        return build(rows(fc_conv_padding), inputs, final_endpoint, scope, name)
 
     def vgg(inputs: tf.Tensor, num_classes: int | None = 1000, is_training: bool | tf.Tensor = True,
             dropout_keep_prob: float = 0.5, spatial_squeeze: bool = True, reuse: bool | None = None,
@@ -105,7 +117,7 @@ def _variant(name: str) -> tuple[Callable[..., Net], Callable[..., Net]]:
           reuse: whether to take the variables that are there.
           scope: variable scope.
           fc_conv_padding: padding of `fc6`, a convolution of 7x7: `VALID`, or `SAME` for images from 32x32.
-          global_pool: whether to average over the whole map before the logits. Images above 224x224 need it (or
+          global_pool: whether to average over the whole map before the logits. Images from 256x256 need it (or
             `spatial_squeeze=False`).
 
         Returns:
@@ -115,8 +127,8 @@ def _variant(name: str) -> tuple[Callable[..., Net], Callable[..., Net]]:
           ValueError: the padding is unknown, or the images do not fit.
           RuntimeError: called eagerly or in a tf.function, and nothing would hold the variables.
         """
-        return classifier(functools.partial(vgg_base, fc_conv_padding=fc_conv_padding), inputs, num_classes,
-                          is_training, dropout_keep_prob, spatial_squeeze, global_pool, reuse, scope, name)
+        return classifier(rows(fc_conv_padding), inputs, num_classes, is_training, dropout_keep_prob, spatial_squeeze,
+                          global_pool, reuse, scope, name)
 
     vgg.default_image_size = 224
     vgg.__name__, vgg_base.__name__ = name, f'{name}_base'

@@ -65,3 +65,20 @@ def test_least_size_and_colour():
     with tf.Graph().as_default():
         logits, _ = lenet.lenet(tf.zeros([2, 4, 5, 3]), num_classes=2)
         assert logits.shape.as_list() == [2, 2]
+
+
+def test_base():
+    """Images of any size up to the fully connected layers; ops are named as TF-Slim's."""
+    with tf.Graph().as_default():
+        inputs = tf.compat.v1.placeholder(tf.float32, [None, None, None, 3])
+        net, end_points = lenet.lenet_base(inputs, 'pool2')
+        assert list(end_points) == ['conv1', 'pool1', 'conv2', 'pool2']
+        assert net is end_points['pool2'] and net.op.name == 'LeNet/pool2/MaxPool'
+        with pytest.raises(ValueError, match='known height and width'):
+            lenet.lenet_base(inputs)
+    with tf.Graph().as_default():
+        _, end_points = lenet.lenet(tf.zeros([1, 28, 28, 1]))
+        assert [tensor.op.name for tensor in end_points.values()] == [
+            'LeNet/conv1/Relu', 'LeNet/pool1/MaxPool', 'LeNet/conv2/Relu', 'LeNet/pool2/MaxPool',
+            'LeNet/Flatten/flatten/Reshape', 'LeNet/fc3/Relu', 'LeNet/dropout3/Identity', 'LeNet/fc4/BiasAdd',
+            'Predictions/Reshape_1']
