@@ -66,13 +66,14 @@ def network(request, read_golden, made_value):
 
 @pytest.fixture(scope='module', params=NAMES)
 def training(request, read_golden):
-    """The network in training, with the gradient of the sum of its logits."""
+    """The network in training, with the gradients of the sum of all logits."""
     golden = read_golden(request.param)
     with tf.Graph().as_default() as graph:
         logits, end_points = nets_factory.get_network_fn(request.param, golden['num_classes'], weight_decay=4e-5,
                                                          is_training=True)(placeholder(golden))
         trainable = tf.compat.v1.trainable_variables()
-        gradients = tf.gradients(logits, trainable)
+        aux_logits = [tensor for name, tensor in end_points.items() if name.startswith('AuxLogits')]
+        gradients = tf.gradients([logits, *aux_logits], trainable)
     return types.SimpleNamespace(name=request.param, golden=golden, graph=graph, logits=logits, end_points=end_points,
                                  trainable=trainable, gradients=gradients)
 
@@ -183,7 +184,7 @@ def test_without_classes(name, read_golden):
     golden = read_golden(name)
     with tf.Graph().as_default():
         net, end_points = nets_factory.get_network_fn(name, num_classes=0)(placeholder(golden))
-        assert not [name for name in end_points if 'logits' in name.lower() or 'predictions' in name.lower()]
+        assert not [name for name in end_points if re.search('(^|/)(Aux)?([Ll]ogits|[Pp]redictions)', name)]
         assert list(end_points) == [name for name in golden['end_points'] if name in end_points]
         assert net is list(end_points.values())[-1]
         assert net.shape.as_list()[1:] == golden['end_points'][list(end_points)[-1]]['shape'][1:]
