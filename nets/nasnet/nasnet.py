@@ -270,7 +270,7 @@ def nasnet_large_base(inputs: tf.Tensor, final_endpoint: str | None = None, conf
 def build_nasnet_cifar(images: tf.Tensor, num_classes: int | None, is_training: bool | tf.Tensor = True,
                        config: HParams | None = None, current_step: Step = None, reuse: bool | None = None,
                        scope: Scope = None, final_endpoint: str | None = None) -> tuple[tf.Tensor, EndPoints]:
-    """Builds NASNet-A (6 @ 768) for CIFAR, images normalised each; see `build_nasnet_large`."""
+    """Builds NASNet-A (6 @ 768) for CIFAR; see `build_nasnet_large`."""
     return build(CIFAR, images, num_classes, is_training, final_endpoint, config or cifar_config(), current_step, reuse,
                  scope)
 

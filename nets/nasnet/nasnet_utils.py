@@ -198,13 +198,14 @@ class NasNetABaseCell:
         with tf.compat.v1.variable_scope(scope, 'cell', [net]):
             prev = net if prev_layer is None else self._like(net, prev_layer, filters, prev_stride)
             states = [_conv_bn(self._activation(net), filters, '1x1', 'beginning_bn'), prev]
+            kept = self._draw(tf.shape(net)[0], keep_prob)
             for number, sides in enumerate(self._sums):
                 with tf.compat.v1.variable_scope(f'comb_iter_{number}'):
                     results = []
                     for side, (operation, state) in zip(('left', 'right'), sides, strict=True):
                         with tf.compat.v1.variable_scope(side):
                             results.append(self._apply(operation, states[state], filters, stride if state < 2 else 1,
-                                                       keep_prob))
+                                                       kept))
                     with tf.name_scope('combine'):
                         states.append(self._bound(results[0] + results[1]))
             with tf.compat.v1.variable_scope('cell_output'):
@@ -227,6 +228,13 @@ class NasNetABaseCell:
             drop_prob *= tf.minimum(tf.cast(step, tf.float32) / self._total_training_steps, 1)
         return 1 - drop_prob
 
+    def _draw(self, batch_size, keep_prob):
+        # What to multiply with, for each operation and example: drawn at once, since a random op is slow to build.
+        if not tf.is_tensor(keep_prob) and keep_prob >= 1:
+            return None
+        count = sum(operation != 'none' for sides in self._sums for operation, _ in sides)
+        return iter(tf.split(drop_path(tf.ones([count * batch_size, 1, 1, 1]), keep_prob), count))
+
     def _bound(self, net):
         return tf.nn.relu6(net) if self._bounded else net
 
@@ -239,7 +247,7 @@ class NasNetABaseCell:
             return _conv_bn(self._activation(prev), filters, 'prev_1x1', 'prev_bn')
         return prev
 
-    def _apply(self, operation, net, filters, stride, keep_prob):
+    def _apply(self, operation, net, filters, stride, kept):
         kind, kernel, layers = _OPERATION.fullmatch(operation).group('kind', 'kernel', 'layers')
         if kind == 'separable':
             for layer in range(1, int(layers or 1) + 1):
@@ -257,7 +265,7 @@ class NasNetABaseCell:
             return self._bound(net)
         if self._bounded:
             net = tf.clip_by_value(net, -CLIP_BY_VALUE_CAP, CLIP_BY_VALUE_CAP)
-        return drop_path(net, keep_prob) if kind else net
+        return net * tf.cast(next(kept), net.dtype) if kind and kept else net
 
 
 class TableCell(NasNetABaseCell):

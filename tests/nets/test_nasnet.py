@@ -114,7 +114,7 @@ def test_drop_path(dtype):
 
 @pytest.fixture
 def kept(monkeypatch):
-    """The probabilities with which operations are kept, in order."""
+    """The probabilities with which the operations of each cell are kept."""
     kept = []
     monkeypatch.setattr(nasnet_utils, 'drop_path', lambda net, keep_prob: kept.append(keep_prob) or net)
     return kept
@@ -136,10 +136,21 @@ def test_drop_path_grows_with_the_step(graph, kept, step, progress):
 
 
 def test_drop_path_grows_with_the_depth(graph, kept):
-    """Two stem cells, then reduction and normal cells by turns; of these, one and two operations are the identity."""
+    """Two stem cells count, then reduction and normal cells by turns."""
     in_scope(nasnet.nasnet_mobile_base, images(2, 32, 32, 3), config=small(drop_path_keep_prob=0.7))
-    np.testing.assert_allclose(kept, [1 - 0.3 * number / 6 for number, count in enumerate([9, 9, 9, 8, 9, 8], 1)
-                                      for _ in range(count)])
+    np.testing.assert_allclose(kept, [1 - 0.3 * number / 6 for number in range(1, 7)])
+
+
+def test_each_operation_is_dropped_on_its_own(evaluate):
+    """A sum of two, each kept half of the time and doubled then; the identity is always kept."""
+    cell = nasnet_utils.NasNetABaseCell(4, ['avg_pool_1x1', 'max_pool_1x1', 'none', 'none'], [1, 1, 0, 0], [0] * 4,
+                                        0.5, 1, 1)
+    result, _ = evaluate(cell, np.ones([800, 2, 2, 3], np.float32), 'a', cell_num=0)
+    dropped, identity = np.split(result, 2, 3)
+    assert (identity == identity[:1]).all() and (identity != 0).all()
+    assert np.ptp(dropped / identity, axis=(1, 2, 3)).max() < 1e-5
+    share = [np.isclose(dropped[:, 0, 0, 0] / identity[0, 0, 0, 0], factor).mean() for factor in (0, 1, 2)]
+    np.testing.assert_allclose(share, [0.25, 0.5, 0.25], atol=0.08)
 
 
 def test_a_cell_of_ones_own(evaluate):
