@@ -50,11 +50,12 @@ def get_network_fn(name: str, num_classes: int | None, weight_decay: float = 0.0
     registry.check_num_classes(num_classes)
     build, make_arg_scope = network.build, network.make_arg_scope
 
-    @functools.wraps(build)
+    # Not its attributes, nor the mark of what it wraps: tf.function would take its signature for this one's.
+    @functools.wraps(build, updated=())
     def network_fn(images, **kwargs):
         with slim.arg_scope(make_arg_scope(weight_decay=weight_decay)):
             return build(images, num_classes=num_classes, is_training=is_training, **kwargs)
 
-    del network_fn.__wrapped__      # or tf.function would take the builder's signature for this one's
+    del network_fn.__wrapped__
     network_fn.default_image_size = network.default_image_size
     return network_fn

@@ -2,7 +2,7 @@
 import functools
 import inspect
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import NamedTuple
 
 import tensorflow as tf
@@ -40,24 +40,30 @@ def summarize(network: Callable | Table, input_shape: tuple[int, ...]) -> list[R
     Returns:
       A row for each endpoint, in the order of the network. What feeds several endpoints counts for the first.
     """
-    rows, seen = [], set()
     with tf.Graph().as_default():
         images = tf.compat.v1.placeholder(tf.float32, [1, *input_shape])
         _, end_points = network(images) if callable(network) else build(network, images)
-        variables = {v.op: v for v in tf.compat.v1.global_variables()}
-        trainable = {v.op for v in tf.compat.v1.trainable_variables()}
-        for name, tensor in end_points.items():
-            new, stack = [], [tensor.op]
-            while stack:
-                op = stack.pop()
-                if op not in seen:
-                    seen.add(op)
-                    new.append(op)
-                    stack.extend(x.op for x in op.inputs)
-            sizes = {op: variables[op].shape.num_elements() for op in new if op in variables}
-            parameters = sum(size for op, size in sizes.items() if op in trainable)
-            rows.append(Row(name, tuple(tensor.shape[1:]), parameters, sum(sizes.values()) - parameters,
-                            sum(_multiply_adds(op) for op in new)))
+        return summarize_endpoints(end_points)
+
+
+def summarize_endpoints(end_points: Mapping[str, tf.Tensor]) -> list[Row]:
+    """Counts what `summarize` does in a network that stands in a graph, for the batch that it was built for."""
+    rows, seen = [], set()
+    graph = next(iter(end_points.values())).graph
+    variables = {v.op: v for v in graph.get_collection(tf.compat.v1.GraphKeys.GLOBAL_VARIABLES)}
+    trainable = {v.op for v in graph.get_collection(tf.compat.v1.GraphKeys.TRAINABLE_VARIABLES)}
+    for name, tensor in end_points.items():
+        new, stack = [], [tensor.op]
+        while stack:
+            op = stack.pop()
+            if op not in seen:
+                seen.add(op)
+                new.append(op)
+                stack.extend(x.op for x in op.inputs)
+        sizes = {op: variables[op].shape.num_elements() for op in new if op in variables}
+        parameters = sum(size for op, size in sizes.items() if op in trainable)
+        rows.append(Row(name, tuple(tensor.shape[1:]), parameters, sum(sizes.values()) - parameters,
+                        sum(_multiply_adds(op) for op in new)))
     return rows
 
 
