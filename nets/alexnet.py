@@ -8,8 +8,8 @@ import tf_slim as slim
 
 import tf_slim_compat  # noqa: F401
 from nets import vgg
+from nets.scopes import Net, Scope
 from nets.table import conv, max_pool
-from nets.vgg import Net, Scope
 
 NARROW = dict(weights_initializer=tf.compat.v1.truncated_normal_initializer(stddev=0.005))
 FULLY_CONNECTED = dict(NARROW, biases_initializer=tf.compat.v1.constant_initializer(0.1))

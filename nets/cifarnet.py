@@ -9,8 +9,7 @@ import tf_slim as slim
 
 import tf_slim_compat  # noqa: F401
 from nets import heads, lenet, table
-from nets.lenet import Net, Scope
-from nets.scopes import network_scope
+from nets.scopes import Net, Scope, network_scope
 from nets.table import conv, max_pool
 
 

@@ -13,6 +13,7 @@ import tf_slim as slim
 import tf_slim_compat  # noqa: F401
 from nets import i3d_utils
 from nets.s3dg import s3dg, s3dg_base
+from nets.scopes import Net, Scope
 
 # I3D as a variant of S3D-G; the arg scope leaves its convolutions whole.
 _I3D: dict[str, Any] = dict(first_temporal_kernel_size=7, temporal_conv_startat='Conv2d_2c_3x3', gating_startat=None)
@@ -33,8 +34,8 @@ def i3d_arg_scope(weight_decay: float = 1e-7, batch_norm_decay: float = 0.999, b
 
 
 def i3d_base(inputs: tf.Tensor, final_endpoint: str | None = 'Mixed_5c',
-             scope: str | tf.compat.v1.VariableScope | None = 'InceptionV1',
-             ) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
+             scope: Scope = 'InceptionV1',
+             ) -> Net:
     """Builds I3D up to an endpoint.
 
     Args:
@@ -54,8 +55,8 @@ def i3d_base(inputs: tf.Tensor, final_endpoint: str | None = 'Mixed_5c',
 
 def i3d(inputs: tf.Tensor, num_classes: int | None = 1000, dropout_keep_prob: float = 0.8,
         is_training: bool | tf.Tensor = True, prediction_fn: Callable = slim.softmax, spatial_squeeze: bool = True,
-        reuse: bool | None = None, scope: str | tf.compat.v1.VariableScope | None = 'InceptionV1',
-        global_pool: bool = False) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
+        reuse: bool | None = None, scope: Scope = 'InceptionV1',
+        global_pool: bool = False) -> Net:
     """Builds I3D with its classifier, whose logits are averaged over the frames.
 
     Args:

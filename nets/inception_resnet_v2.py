@@ -11,7 +11,7 @@ import tf_slim as slim
 
 import tf_slim_compat  # noqa: F401
 from nets import heads, table
-from nets.scopes import network_scope
+from nets.scopes import Net, Scope, network_scope
 from nets.table import avg_pool, conv, max_pool
 
 
@@ -29,7 +29,7 @@ def _residual(name, branches):
     default_name = name.capitalize()
 
     def block(net: tf.Tensor, scale: float = 1.0, activation_fn: Callable | None = tf.nn.relu,
-              scope: str | tf.compat.v1.VariableScope | None = None, reuse: bool | None = None) -> tf.Tensor:
+              scope: Scope = None, reuse: bool | None = None) -> tf.Tensor:
         with network_scope(scope, default_name, net, reuse):
             net = tf.convert_to_tensor(net)
             mixed = table.build_branches(branches, net)
@@ -92,8 +92,8 @@ def rows(output_stride: int = 16, align_feature_maps: bool = False,
 
 def inception_resnet_v2_base(inputs: tf.Tensor, final_endpoint: str = 'Conv2d_7b_1x1', output_stride: int = 16,
                              align_feature_maps: bool = False,
-                             scope: str | tf.compat.v1.VariableScope | None = None,
-                             activation_fn: Callable | None = tf.nn.relu) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
+                             scope: Scope = None,
+                             activation_fn: Callable | None = tf.nn.relu) -> Net:
     """Builds Inception-ResNet-v2 up to an endpoint.
 
     Args:
@@ -125,9 +125,9 @@ def inception_resnet_v2_base(inputs: tf.Tensor, final_endpoint: str = 'Conv2d_7b
 
 def inception_resnet_v2(inputs: tf.Tensor, num_classes: int | None = 1001, is_training: bool | tf.Tensor = True,
                         dropout_keep_prob: float = 0.8, reuse: bool | None = None,
-                        scope: str | tf.compat.v1.VariableScope | None = 'InceptionResnetV2',
+                        scope: Scope = 'InceptionResnetV2',
                         create_aux_logits: bool = True,
-                        activation_fn: Callable | None = tf.nn.relu) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
+                        activation_fn: Callable | None = tf.nn.relu) -> Net:
     """Builds Inception-ResNet-v2 with its classifier, which averages over the whole map, whatever its size.
 
     Args:

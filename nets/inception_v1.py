@@ -13,7 +13,7 @@ import tf_slim as slim
 import tf_slim_compat  # noqa: F401
 from nets import heads, table
 from nets.inception_utils import inception_arg_scope
-from nets.scopes import network_scope
+from nets.scopes import Net, Scope, network_scope
 from nets.table import conv, max_pool
 
 inception_v1_arg_scope = inception_arg_scope
@@ -52,8 +52,8 @@ def modules(true_5x5: bool = False) -> table.Table:
 
 
 def inception_v1_base(inputs: tf.Tensor, final_endpoint: str = 'Mixed_5c', include_root_block: bool = True,
-                      scope: str | tf.compat.v1.VariableScope | None = 'InceptionV1',
-                      true_5x5: bool = False) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
+                      scope: Scope = 'InceptionV1',
+                      true_5x5: bool = False) -> Net:
     """Builds Inception V1 up to an endpoint.
 
     Args:
@@ -78,9 +78,9 @@ def inception_v1_base(inputs: tf.Tensor, final_endpoint: str = 'Mixed_5c', inclu
 
 def inception_v1(inputs: tf.Tensor, num_classes: int | None = 1000, is_training: bool | tf.Tensor = True,
                  dropout_keep_prob: float = 0.8, prediction_fn: Callable = slim.softmax, spatial_squeeze: bool = True,
-                 reuse: bool | None = None, scope: str | tf.compat.v1.VariableScope | None = 'InceptionV1',
+                 reuse: bool | None = None, scope: Scope = 'InceptionV1',
                  global_pool: bool = False, create_aux_logits: bool = False,
-                 true_5x5: bool = False) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
+                 true_5x5: bool = False) -> Net:
     """Builds Inception V1 with its classifier.
 
     Args:

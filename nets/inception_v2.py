@@ -13,7 +13,7 @@ import tf_slim as slim
 import tf_slim_compat  # noqa: F401
 from nets import heads, names, table
 from nets.inception_utils import inception_arg_scope
-from nets.scopes import network_scope
+from nets.scopes import Net, Scope, network_scope
 from nets.table import avg_pool, conv, max_pool
 
 inception_v2_arg_scope = inception_arg_scope
@@ -72,7 +72,7 @@ def _separable(first):
 def inception_v2_base(inputs: tf.Tensor, final_endpoint: str = 'Mixed_5c', min_depth: int = 16,
                       depth_multiplier: float = 1.0, use_separable_conv: bool = True, data_format: str = 'NHWC',
                       include_root_block: bool = True,
-                      scope: str | tf.compat.v1.VariableScope | None = None) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
+                      scope: Scope = None) -> Net:
     """Builds Inception V2 up to an endpoint.
 
     Args:
@@ -107,8 +107,8 @@ def inception_v2_base(inputs: tf.Tensor, final_endpoint: str = 'Mixed_5c', min_d
 def inception_v2(inputs: tf.Tensor, num_classes: int | None = 1000, is_training: bool | tf.Tensor = True,
                  dropout_keep_prob: float = 0.8, min_depth: int = 16, depth_multiplier: float = 1.0,
                  prediction_fn: Callable = slim.softmax, spatial_squeeze: bool = True, reuse: bool | None = None,
-                 scope: str | tf.compat.v1.VariableScope | None = 'InceptionV2',
-                 global_pool: bool = False) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
+                 scope: Scope = 'InceptionV2',
+                 global_pool: bool = False) -> Net:
     """Builds Inception V2 with its classifier.
 
     Args:

@@ -11,7 +11,7 @@ import tf_slim as slim
 import tf_slim_compat  # noqa: F401
 from nets import heads, table
 from nets.inception_utils import inception_arg_scope
-from nets.scopes import network_scope
+from nets.scopes import Net, Scope, network_scope
 from nets.table import avg_pool, conv, max_pool
 
 inception_v3_arg_scope = inception_arg_scope
@@ -64,7 +64,7 @@ TABLE: table.Table = [                                              # output for
 
 def inception_v3_base(inputs: tf.Tensor, final_endpoint: str = 'Mixed_7c', min_depth: int = 16,
                       depth_multiplier: float = 1.0,
-                      scope: str | tf.compat.v1.VariableScope | None = None) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
+                      scope: Scope = None) -> Net:
     """Builds Inception V3 up to an endpoint.
 
     Args:
@@ -90,8 +90,8 @@ def inception_v3_base(inputs: tf.Tensor, final_endpoint: str = 'Mixed_7c', min_d
 def inception_v3(inputs: tf.Tensor, num_classes: int | None = 1000, is_training: bool | tf.Tensor = True,
                  dropout_keep_prob: float = 0.8, min_depth: int = 16, depth_multiplier: float = 1.0,
                  prediction_fn: Callable = slim.softmax, spatial_squeeze: bool = True, reuse: bool | None = None,
-                 create_aux_logits: bool = True, scope: str | tf.compat.v1.VariableScope | None = 'InceptionV3',
-                 global_pool: bool = False) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
+                 create_aux_logits: bool = True, scope: Scope = 'InceptionV3',
+                 global_pool: bool = False) -> Net:
     """Builds Inception V3 with its classifier.
 
     Args:

@@ -9,7 +9,7 @@ import tf_slim as slim
 import tf_slim_compat  # noqa: F401
 from nets import heads, table
 from nets.inception_utils import inception_arg_scope
-from nets.scopes import network_scope
+from nets.scopes import Net, Scope, network_scope
 from nets.table import avg_pool, conv, max_pool
 
 inception_v4_arg_scope = inception_arg_scope
@@ -50,7 +50,7 @@ TABLE: table.Table = [                                              # output for
 def _block(name, module, maps):
     default_name = name.title().replace('_', '')
 
-    def block(inputs: tf.Tensor, scope: str | tf.compat.v1.VariableScope | None = None,
+    def block(inputs: tf.Tensor, scope: Scope = None,
               reuse: bool | None = None) -> tf.Tensor:
         with network_scope(scope, default_name, inputs, reuse, min_size=table.least_size([('', module)])):
             return table.build_branches(module, tf.convert_to_tensor(inputs))
@@ -70,7 +70,7 @@ block_inception_c = _block('block_inception_c', INCEPTION_C, '[batch, height, wi
 
 
 def inception_v4_base(inputs: tf.Tensor, final_endpoint: str = 'Mixed_7d',
-                      scope: str | tf.compat.v1.VariableScope | None = None) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
+                      scope: Scope = None) -> Net:
     """Builds Inception V4 up to an endpoint.
 
     Args:
@@ -91,8 +91,8 @@ def inception_v4_base(inputs: tf.Tensor, final_endpoint: str = 'Mixed_7d',
 
 def inception_v4(inputs: tf.Tensor, num_classes: int | None = 1001, is_training: bool | tf.Tensor = True,
                  dropout_keep_prob: float = 0.8, reuse: bool | None = None,
-                 scope: str | tf.compat.v1.VariableScope | None = 'InceptionV4',
-                 create_aux_logits: bool = True) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
+                 scope: Scope = 'InceptionV4',
+                 create_aux_logits: bool = True) -> Net:
     """Builds Inception V4 with its classifier, which averages over the whole map, whatever its size.
 
     Args:

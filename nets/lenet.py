@@ -4,18 +4,14 @@ TF-Slim's variant: two convolutions and two fully connected layers with ReLU. De
 (preprocessing `lenet`). There are no published weights.
 """
 from collections.abc import Callable
-from typing import TypeAlias
 
 import tensorflow as tf
 import tf_slim as slim
 
 import tf_slim_compat  # noqa: F401
 from nets import heads, table
-from nets.scopes import network_scope
+from nets.scopes import Net, Scope, network_scope
 from nets.table import conv, max_pool
-
-Scope: TypeAlias = str | tf.compat.v1.VariableScope | None
-Net: TypeAlias = tuple[tf.Tensor, dict[str, tf.Tensor]]
 
 ROWS: table.Table = [                                                                   # output for 28x28
     ('conv1', conv(32, 5)),                                                             # 28x28x32

@@ -14,9 +14,9 @@ import tf_slim as slim
 
 import tf_slim_compat  # noqa: F401
 from nets import heads, table
-from nets.mobilenet.conv_blocks import Size, fixed_padding, strides_and_rates
+from nets.atrous import Size, fixed_padding, strides_and_rates
 from nets.mobilenet.mobilenet import safe_arg_scope, wrapped_partial
-from nets.scopes import network_scope
+from nets.scopes import Net, Scope, network_scope
 
 
 class Conv(NamedTuple):
@@ -80,8 +80,8 @@ def _spatial(net, scope, kernel, stride, rate, use_explicit_padding, num_outputs
 def mobilenet_v1_base(inputs: tf.Tensor, final_endpoint: str | None = 'Conv2d_13_pointwise', min_depth: int = 8,
                       depth_multiplier: float = 1.0, conv_defs: list[Conv | DepthSepConv] | None = None,
                       output_stride: int | None = None, use_explicit_padding: bool = False,
-                      scope: str | tf.compat.v1.VariableScope | None = None
-                      ) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
+                      scope: Scope = None
+                      ) -> Net:
     """Builds MobileNet V1 up to an endpoint.
 
     Args:
@@ -113,9 +113,9 @@ def mobilenet_v1(inputs: tf.Tensor, num_classes: int | None = 1000, dropout_keep
                  is_training: bool | tf.Tensor | None = True, min_depth: int = 8, depth_multiplier: float = 1.0,
                  conv_defs: list[Conv | DepthSepConv] | None = None, prediction_fn: Callable | None = slim.softmax,
                  spatial_squeeze: bool = True, reuse: bool | None = None,
-                 scope: str | tf.compat.v1.VariableScope | None = 'MobilenetV1', global_pool: bool = False,
+                 scope: Scope = 'MobilenetV1', global_pool: bool = False,
                  output_stride: int | None = None,
-                 use_explicit_padding: bool = False) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
+                 use_explicit_padding: bool = False) -> Net:
     """Builds MobileNet V1 with its classifier.
 
     Args:

@@ -17,6 +17,7 @@ import tf_slim as slim
 import tf_slim_compat
 from nets import registry
 from nets.names import unknown
+from nets.scopes import Net
 
 # What a Model gives a builder itself.
 _OWN_ARGUMENTS = ('num_classes', 'is_training', 'reuse', 'scope')
@@ -117,7 +118,7 @@ class Model(tf.Module):
 
     def build(self, images: tf.Tensor, training: bool, batch_norm_decay: Callable | None = None,
               dropout_seed: tf.Tensor | None = None,
-              step: tf.Tensor | None = None) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
+              step: tf.Tensor | None = None) -> Net:
         """TF-Slim's `(logits, end_points)`, for code that runs in a `tf.function` of its own, such as a training step.
 
         Args:

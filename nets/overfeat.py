@@ -6,8 +6,8 @@ import tensorflow as tf
 
 import tf_slim_compat  # noqa: F401
 from nets import alexnet, vgg
+from nets.scopes import Net, Scope
 from nets.table import conv, max_pool
-from nets.vgg import Net, Scope
 
 overfeat_arg_scope = vgg.vgg_arg_scope
 

@@ -9,18 +9,15 @@ import itertools
 import math
 import operator
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, NamedTuple
 
 import tensorflow as tf
 import tf_slim as slim
 
 import tf_slim_compat  # noqa: F401
 from nets import heads, table
-from nets.mobilenet.conv_blocks import fixed_padding, strides_and_rates
-from nets.scopes import network_scope
-
-Scope: TypeAlias = str | tf.compat.v1.VariableScope | None
-Net: TypeAlias = tuple[tf.Tensor, dict[str, tf.Tensor]]
+from nets.atrous import fixed_padding, strides_and_rates
+from nets.scopes import Net, Scope, network_scope
 
 NoOpScope = contextlib.nullcontext
 

@@ -18,7 +18,8 @@ import tf_slim as slim
 
 import tf_slim_compat  # noqa: F401
 from nets import resnet_utils
-from nets.resnet_utils import Block, Net, Scope, conv2d_same, subsample
+from nets.resnet_utils import Block, conv2d_same, subsample
+from nets.scopes import Net, Scope
 
 NoOpScope = resnet_utils.NoOpScope
 resnet_arg_scope = resnet_utils.resnet_arg_scope
@@ -99,9 +100,19 @@ def _at_depth(depth: int) -> tuple[Callable[..., Net], Callable[..., Net]]:
         return resnet_utils.resnet_base(bottleneck, 1, inputs, blocks, final_endpoint, output_stride,
                                         store_non_strided_activations=store_non_strided_activations, scope=scope)
 
-    network.default_image_size = 224
-    network.__name__, base.__name__ = name, f'{name}_base'
-    return network, base
+    def with_two_swapped(inputs: tf.Tensor, num_classes: int | None = None, is_training: bool | tf.Tensor | None = True,
+                         global_pool: bool = True, output_stride: int | None = None,
+                         store_non_strided_activations: bool = False, spatial_squeeze: bool = True,
+                         min_base_depth: int = 8, depth_multiplier: float = 1, reuse: bool | None = None,
+                         scope: Scope = name) -> Net:
+        return network(inputs, num_classes, is_training, global_pool, output_stride, spatial_squeeze,
+                       store_non_strided_activations, min_base_depth, depth_multiplier, reuse, scope)
+
+    with_two_swapped.__doc__ = network.__doc__
+    published: Callable[..., Net] = with_two_swapped if depth > 101 else network    # TF-Slim's order of the arguments differs
+    published.default_image_size = 224
+    published.__name__, base.__name__ = name, f'{name}_base'
+    return published, base
 
 
 resnet_v1_50, resnet_v1_50_base = _at_depth(50)

@@ -18,7 +18,8 @@ import tf_slim as slim
 
 import tf_slim_compat  # noqa: F401
 from nets import resnet_utils
-from nets.resnet_utils import Block, Net, Scope, conv2d_same, subsample
+from nets.resnet_utils import Block, conv2d_same, subsample
+from nets.scopes import Net, Scope
 
 resnet_arg_scope = resnet_utils.resnet_arg_scope
 

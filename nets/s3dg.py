@@ -13,7 +13,7 @@ import tf_slim as slim
 import tf_slim_compat  # noqa: F401
 from nets import heads, i3d_utils, inception_v1, names, table
 from nets.i3d_utils import layer_3d, module_3d
-from nets.scopes import network_scope
+from nets.scopes import Net, Scope, network_scope
 
 
 def s3dg_arg_scope(weight_decay: float = 1e-7, batch_norm_decay: float = 0.999,
@@ -59,8 +59,8 @@ def s3dg_base(inputs: tf.Tensor, first_temporal_kernel_size: int = 3,
               temporal_conv_startat: str | None = 'Conv2d_2c_3x3', gating_startat: str | None = 'Conv2d_2c_3x3',
               final_endpoint: str | None = 'Mixed_5c', min_depth: int = 16, depth_multiplier: float = 1.0,
               data_format: str = 'NDHWC',
-              scope: str | tf.compat.v1.VariableScope | None = 'InceptionV1',
-              ) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
+              scope: Scope = 'InceptionV1',
+              ) -> Net:
     """Builds S3D-G up to an endpoint.
 
     Args:
@@ -119,8 +119,8 @@ def s3dg(inputs: tf.Tensor, num_classes: int | None = 1000, first_temporal_kerne
          final_endpoint: str | None = 'Mixed_5c', min_depth: int = 16, depth_multiplier: float = 1.0,
          dropout_keep_prob: float = 0.8, is_training: bool | tf.Tensor = True, prediction_fn: Callable = slim.softmax,
          spatial_squeeze: bool = True, reuse: bool | None = None, data_format: str = 'NDHWC',
-         scope: str | tf.compat.v1.VariableScope | None = 'InceptionV1',
-         global_pool: bool = False) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
+         scope: Scope = 'InceptionV1',
+         global_pool: bool = False) -> Net:
     """Builds S3D-G with its classifier, whose logits are averaged over the frames.
 
     Args:

@@ -1,11 +1,16 @@
 """The one way into a network: every builder opens its scope here."""
 import contextlib
 from collections.abc import Iterator
+from typing import TypeAlias
 
 import tensorflow as tf
 
 import tf_slim_compat
 from nets import names
+
+Scope: TypeAlias = str | tf.compat.v1.VariableScope | None
+EndPoints: TypeAlias = dict[str, tf.Tensor]
+Net: TypeAlias = tuple[tf.Tensor, EndPoints]    # what a builder returns
 
 _LAYOUTS = {
     'NHWC': ('images', ('batch', 'height', 'width', 'channels')),
@@ -16,7 +21,7 @@ _LAYOUTS = {
 
 
 @contextlib.contextmanager
-def network_scope(scope: str | tf.compat.v1.VariableScope | None, default_name: str, inputs: tf.Tensor,
+def network_scope(scope: Scope, default_name: str, inputs: tf.Tensor,
                   reuse: bool | None = None, min_size: int = 1,
                   data_format: str = 'NHWC') -> Iterator[tf.compat.v1.VariableScope]:
     """Opens the variable scope of a network, after a look at its images and at who holds its variables.

@@ -19,7 +19,7 @@ import tf_slim as slim
 
 import tf_slim_compat  # noqa: F401
 from nets import names
-from nets.scopes import network_scope
+from nets.scopes import Net, Scope, network_scope
 
 Kernel = int | tuple[int, int]
 
@@ -123,8 +123,8 @@ def least_size(table: Table, output: int = 1) -> int:
 
 
 def build(table: Table, inputs: tf.Tensor, final_endpoint: str | None = None,
-          scope: str | tf.compat.v1.VariableScope | None = None,
-          default_name: str = 'Network', data_format: str = 'NHWC') -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
+          scope: Scope = None,
+          default_name: str = 'Network', data_format: str = 'NHWC') -> Net:
     """Builds a table row by row, up to `final_endpoint`.
 
     Args:

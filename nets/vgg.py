@@ -12,18 +12,15 @@ share with VGG stands here too: fully connected layers as convolutions, so that 
 import dataclasses
 import functools
 from collections.abc import Callable
-from typing import Any, TypeAlias
+from typing import Any
 
 import tensorflow as tf
 import tf_slim as slim
 
 import tf_slim_compat  # noqa: F401
 from nets import heads, names, table
-from nets.scopes import network_scope
+from nets.scopes import Net, Scope, network_scope
 from nets.table import conv, max_pool
-
-Scope: TypeAlias = str | tf.compat.v1.VariableScope | None
-Net: TypeAlias = tuple[tf.Tensor, dict[str, tf.Tensor]]
 
 CONVOLUTIONS = {                    # of each block; Table 1 of the paper
     'vgg_a': (1, 1, 2, 2, 2),       # column A: with the fully connected ones, 11 layers

@@ -3,16 +3,14 @@ import contextlib
 import functools
 import itertools
 import math
-import operator
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 
 import tensorflow as tf
 import tf_slim as slim
 
 import tf_slim_compat  # noqa: F401
 from nets import names
-
-Size = int | tuple[int, int] | list[int]
+from nets.atrous import Size, fixed_padding
 
 
 def make_divisible(value: float, divisor: int, min_value: int | None = None) -> int:
@@ -24,37 +22,6 @@ def make_divisible(value: float, divisor: int, min_value: int | None = None) -> 
 def expand_input_by_factor(n: float, divisible_by: int = 8) -> Callable[..., int]:
     """Returns a function of `num_inputs` for `expanded_conv`'s expansion_size: about `n` times as many channels."""
     return lambda num_inputs, **unused: make_divisible(num_inputs * n, divisible_by)
-
-
-def strides_and_rates(strides: Iterable[int], output_stride: int | None) -> list[tuple[int, int]]:
-    """Returns (stride, rate) of each layer: dilated, not strided, once the product of the strides is `output_stride`.
-
-    Raises:
-      ValueError: the product of the strides passes by `output_stride`.
-    """
-    strides = list(strides)
-    products = sorted({1, *itertools.accumulate(strides, operator.mul)})
-    if output_stride is not None and output_stride < products[-1] and output_stride not in products:
-        raise ValueError(f'output_stride must be one of {", ".join(map(str, products))}; it is {output_stride}.')
-    result, total, rate = [], 1, 1
-    for stride in strides:
-        if total == output_stride:
-            result.append((1, rate))
-            rate *= stride
-        else:
-            result.append((stride, rate))
-            total *= stride
-    return result
-
-
-def fixed_padding(net: tf.Tensor, kernel_size: Size, rate: int = 1) -> tf.Tensor:
-    """Pads [batch, height, width, channels] with zeros for a `VALID` convolution.
-
-    Where a stride follows, SAME pads by the size of the map; this depends on the kernel alone.
-    """
-    height, width = (kernel_size, kernel_size) if isinstance(kernel_size, int) else kernel_size
-    total = [(size - 1) * rate for size in (height, width)]
-    return tf.pad(net, [[0, 0], *([size // 2, size - size // 2] for size in total), [0, 0]])
 
 
 def split_conv(input_tensor: tf.Tensor, num_outputs: int, num_ways: int, scope: str, divisible_by: int = 8,

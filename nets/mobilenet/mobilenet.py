@@ -14,8 +14,9 @@ import tf_slim as slim
 
 import tf_slim_compat  # noqa: F401
 from nets import heads, table
-from nets.mobilenet.conv_blocks import fixed_padding, make_divisible, strides_and_rates
-from nets.scopes import network_scope
+from nets.atrous import fixed_padding, strides_and_rates
+from nets.mobilenet.conv_blocks import make_divisible
+from nets.scopes import Net, Scope, network_scope
 
 NoOpScope = contextlib.nullcontext
 # What `expanded_conv` reports that is an endpoint of the network.
@@ -128,8 +129,8 @@ def _build_row(function, params, padding, net, scope):
 def mobilenet_base(inputs: tf.Tensor, conv_defs: dict[str, Any], multiplier: float = 1.0,
                    final_endpoint: str | None = None, output_stride: int | None = None,
                    use_explicit_padding: bool = False,
-                   scope: str | tf.compat.v1.VariableScope | None = None,
-                   is_training: bool | tf.Tensor | None = False) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
+                   scope: Scope = None,
+                   is_training: bool | tf.Tensor | None = False) -> Net:
     """Builds the rows of a network up to an endpoint.
 
     Args:
@@ -163,9 +164,9 @@ def mobilenet_base(inputs: tf.Tensor, conv_defs: dict[str, Any], multiplier: flo
 
 @slim.add_arg_scope
 def mobilenet(inputs: tf.Tensor, num_classes: int | None = 1001, prediction_fn: Callable | None = slim.softmax,
-              reuse: bool | None = None, scope: str | tf.compat.v1.VariableScope | None = 'Mobilenet',
+              reuse: bool | None = None, scope: Scope = 'Mobilenet',
               base_only: bool = False, use_reduce_mean_for_pooling: bool = False,
-              **mobilenet_args) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
+              **mobilenet_args) -> Net:
     """Builds a network with its classifier.
 
     Args:

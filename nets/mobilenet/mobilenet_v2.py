@@ -13,6 +13,7 @@ import tf_slim_compat  # noqa: F401
 from nets.mobilenet import conv_blocks as ops
 from nets.mobilenet import mobilenet as lib
 from nets.mobilenet.mobilenet import op, wrapped_partial
+from nets.scopes import Net, Scope
 
 expand_input = ops.expand_input_by_factor
 _LAYERS = (slim.conv2d, slim.fully_connected, slim.separable_conv2d)
@@ -58,10 +59,10 @@ V2_DEF_GROUP_NORM = {**copy.deepcopy(V2_DEF), 'defaults': _defaults(slim.group_n
 @slim.add_arg_scope
 @lib.show_arguments
 def mobilenet(input_tensor: tf.Tensor, num_classes: int | None = 1001, depth_multiplier: float = 1.0,
-              scope: str | tf.compat.v1.VariableScope | None = 'MobilenetV2', conv_defs: dict | None = None,
+              scope: Scope = 'MobilenetV2', conv_defs: dict | None = None,
               finegrain_classification_mode: bool = False, min_depth: int | None = None,
               divisible_by: int | None = None, activation_fn: Callable | None = None,
-              **kwargs) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
+              **kwargs) -> Net:
     """Builds MobileNet V2 with its classifier.
 
     Inference mode is created by default; under `slim.arg_scope(training_scope())`, training.
@@ -109,7 +110,7 @@ mobilenet_v2_035 = wrapped_partial(mobilenet, depth_multiplier=0.35, finegrain_c
 
 @slim.add_arg_scope
 def mobilenet_base(input_tensor: tf.Tensor, depth_multiplier: float = 1.0,
-                   **kwargs) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
+                   **kwargs) -> Net:
     """Builds MobileNet V2 without pooling and classifier; `final_endpoint` and others are as for `mobilenet`."""
     return mobilenet(input_tensor, depth_multiplier=depth_multiplier, base_only=True, **kwargs)
 
@@ -120,7 +121,7 @@ mobilenet_v2_035_base = wrapped_partial(mobilenet_base, depth_multiplier=0.35, f
 
 @slim.add_arg_scope
 def mobilenet_base_group_norm(input_tensor: tf.Tensor, depth_multiplier: float = 1.0, groups: int = 8,
-                              **kwargs) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
+                              **kwargs) -> Net:
     """`mobilenet_base` with group normalization (arXiv:1803.08494), in `groups` groups, in place of batch norm."""
     conv_defs = {**V2_DEF_GROUP_NORM, 'overrides': {(slim.group_norm,): {'groups': groups}}}
     return mobilenet_base(input_tensor, depth_multiplier, conv_defs=conv_defs, **kwargs)

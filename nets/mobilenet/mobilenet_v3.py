@@ -17,6 +17,7 @@ import tf_slim_compat  # noqa: F401
 from nets.mobilenet import conv_blocks as ops
 from nets.mobilenet import mobilenet as lib
 from nets.mobilenet.mobilenet import Op, op, training_scope
+from nets.scopes import Net, Scope
 
 __all__ = [
     'DEFAULTS', 'DEFAULTS_GROUP_NORM', 'V3_EDGETPU', 'V3_LARGE', 'V3_LARGE_DETECTION', 'V3_LARGE_MINIMALISTIC',
@@ -202,9 +203,9 @@ V3_EDGETPU = {'defaults': DEFAULTS, 'spec': [               # output for 224x224
 @slim.add_arg_scope
 @lib.show_arguments
 def mobilenet(input_tensor: tf.Tensor, num_classes: int | None = 1001, depth_multiplier: float = 1.0,
-              scope: str | tf.compat.v1.VariableScope | None = 'MobilenetV3', conv_defs: dict | None = None,
+              scope: Scope = 'MobilenetV3', conv_defs: dict | None = None,
               finegrain_classification_mode: bool = False, use_groupnorm: bool = False, groups: int = 8,
-              **kwargs) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
+              **kwargs) -> Net:
     """Builds MobileNet V3 with its classifier.
 
     Inference mode is created by default; under `slim.arg_scope(training_scope())`, training.
@@ -243,7 +244,7 @@ mobilenet.default_image_size = 224
 
 @slim.add_arg_scope
 def mobilenet_base(input_tensor: tf.Tensor, depth_multiplier: float = 1.0,
-                   **kwargs) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
+                   **kwargs) -> Net:
     """Builds MobileNet V3 without pooling and classifier; `final_endpoint` and others are as for `mobilenet`."""
     return mobilenet(input_tensor, depth_multiplier=depth_multiplier, base_only=True, **kwargs)
 

@@ -9,7 +9,7 @@
 The variables have no common root: `conv0`, `cell_stem_0`, `cell_0`, `reduction_cell_0`, `final_layer`.
 """
 import copy
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, NamedTuple
 
 import tensorflow as tf
 import tf_slim as slim
@@ -18,10 +18,7 @@ import tf_slim_compat  # noqa: F401
 from nets import heads, table
 from nets.nasnet import nasnet_utils
 from nets.nasnet.nasnet_utils import HParams, Step
-from nets.scopes import network_scope
-
-Scope: TypeAlias = str | tf.compat.v1.VariableScope | None
-EndPoints: TypeAlias = dict[str, tf.Tensor]
+from nets.scopes import Net, Scope, network_scope
 
 
 class Family(NamedTuple):
@@ -190,7 +187,7 @@ def _layout(data_format):
 
 def build_base(family: Family, images: tf.Tensor, final_endpoint: str | None, config: HParams,
                current_step: Step = None, scope: Scope = None,
-               num_aux_classes: int | None = None) -> tuple[tf.Tensor, EndPoints]:
+               num_aux_classes: int | None = None) -> Net:
     """Builds a network of cells up to an endpoint.
 
     Args:
@@ -220,7 +217,7 @@ def build_base(family: Family, images: tf.Tensor, final_endpoint: str | None, co
 
 def build(family: Family, images: tf.Tensor, num_classes: int | None, is_training: bool | tf.Tensor,
           final_endpoint: str | None, config: HParams, current_step: Step, reuse: bool | None,
-          scope: Scope) -> tuple[tf.Tensor, EndPoints]:
+          scope: Scope) -> Net:
     """Builds a network of cells with its classifier; see `build_nasnet_large`."""
     training = tf.is_tensor(is_training) or bool(is_training)
     if not training:
@@ -250,26 +247,26 @@ def build(family: Family, images: tf.Tensor, num_classes: int | None, is_trainin
 
 
 def nasnet_cifar_base(inputs: tf.Tensor, final_endpoint: str | None = None, config: HParams | None = None,
-                      current_step: Step = None, scope: Scope = None) -> tuple[tf.Tensor, EndPoints]:
+                      current_step: Step = None, scope: Scope = None) -> Net:
     """Builds NASNet-A for CIFAR up to an endpoint; see `build_base`."""
     return build_base(CIFAR, inputs, final_endpoint, config or cifar_config(), current_step, scope)
 
 
 def nasnet_mobile_base(inputs: tf.Tensor, final_endpoint: str | None = None, config: HParams | None = None,
-                       current_step: Step = None, scope: Scope = None) -> tuple[tf.Tensor, EndPoints]:
+                       current_step: Step = None, scope: Scope = None) -> Net:
     """Builds NASNet-A Mobile up to an endpoint; see `build_base`."""
     return build_base(IMAGENET, inputs, final_endpoint, config or mobile_imagenet_config(), current_step, scope)
 
 
 def nasnet_large_base(inputs: tf.Tensor, final_endpoint: str | None = None, config: HParams | None = None,
-                      current_step: Step = None, scope: Scope = None) -> tuple[tf.Tensor, EndPoints]:
+                      current_step: Step = None, scope: Scope = None) -> Net:
     """Builds NASNet-A Large up to an endpoint; see `build_base`."""
     return build_base(IMAGENET, inputs, final_endpoint, config or large_imagenet_config(), current_step, scope)
 
 
 def build_nasnet_cifar(images: tf.Tensor, num_classes: int | None, is_training: bool | tf.Tensor = True,
                        config: HParams | None = None, current_step: Step = None, reuse: bool | None = None,
-                       scope: Scope = None, final_endpoint: str | None = None) -> tuple[tf.Tensor, EndPoints]:
+                       scope: Scope = None, final_endpoint: str | None = None) -> Net:
     """Builds NASNet-A (6 @ 768) for CIFAR; see `build_nasnet_large`."""
     return build(CIFAR, images, num_classes, is_training, final_endpoint, config or cifar_config(), current_step, reuse,
                  scope)
@@ -277,7 +274,7 @@ def build_nasnet_cifar(images: tf.Tensor, num_classes: int | None, is_training: 
 
 def build_nasnet_mobile(images: tf.Tensor, num_classes: int | None, is_training: bool | tf.Tensor = True,
                         final_endpoint: str | None = None, config: HParams | None = None, current_step: Step = None,
-                        reuse: bool | None = None, scope: Scope = None) -> tuple[tf.Tensor, EndPoints]:
+                        reuse: bool | None = None, scope: Scope = None) -> Net:
     """Builds NASNet-A (4 @ 1056), also called Mobile; see `build_nasnet_large`."""
     return build(IMAGENET, images, num_classes, is_training, final_endpoint, config or mobile_imagenet_config(),
                  current_step, reuse, scope)
@@ -285,7 +282,7 @@ def build_nasnet_mobile(images: tf.Tensor, num_classes: int | None, is_training:
 
 def build_nasnet_large(images: tf.Tensor, num_classes: int | None, is_training: bool | tf.Tensor = True,
                        final_endpoint: str | None = None, config: HParams | None = None, current_step: Step = None,
-                       reuse: bool | None = None, scope: Scope = None) -> tuple[tf.Tensor, EndPoints]:
+                       reuse: bool | None = None, scope: Scope = None) -> Net:
     """Builds NASNet-A (6 @ 4032), also called Large, with its classifier.
 
     Args:

@@ -10,8 +10,8 @@ It has one kind of cell, which halves the maps where its stride is 2. All else i
 import tensorflow as tf
 
 from nets.nasnet import nasnet, nasnet_utils
-from nets.nasnet.nasnet import EndPoints, Scope
 from nets.nasnet.nasnet_utils import HParams, Step
+from nets.scopes import Net, Scope
 
 pnasnet_large_arg_scope = nasnet.nasnet_mobile_arg_scope
 pnasnet_mobile_arg_scope = nasnet.nasnet_mobile_arg_scope
@@ -45,13 +45,13 @@ def mobile_imagenet_config() -> HParams:
 
 
 def pnasnet_large_base(inputs: tf.Tensor, final_endpoint: str | None = None, config: HParams | None = None,
-                       current_step: Step = None, scope: Scope = None) -> tuple[tf.Tensor, EndPoints]:
+                       current_step: Step = None, scope: Scope = None) -> Net:
     """Builds PNASNet-5 Large up to an endpoint; see `nasnet.build_base`."""
     return nasnet.build_base(PNASNET, inputs, final_endpoint, config or large_imagenet_config(), current_step, scope)
 
 
 def pnasnet_mobile_base(inputs: tf.Tensor, final_endpoint: str | None = None, config: HParams | None = None,
-                        current_step: Step = None, scope: Scope = None) -> tuple[tf.Tensor, EndPoints]:
+                        current_step: Step = None, scope: Scope = None) -> Net:
     """Builds PNASNet-5 Mobile up to an endpoint; see `nasnet.build_base`."""
     return nasnet.build_base(PNASNET, inputs, final_endpoint, config or mobile_imagenet_config(), current_step, scope)
 
@@ -59,7 +59,7 @@ def pnasnet_mobile_base(inputs: tf.Tensor, final_endpoint: str | None = None, co
 def build_pnasnet_large(images: tf.Tensor, num_classes: int | None, is_training: bool | tf.Tensor = True,
                         final_endpoint: str | None = None, config: HParams | None = None,
                         current_step: Step = None, reuse: bool | None = None,
-                        scope: Scope = None) -> tuple[tf.Tensor, EndPoints]:
+                        scope: Scope = None) -> Net:
     """Builds PNASNet-5 (4 @ 4320), also called Large; see `nasnet.build_nasnet_large`."""
     return nasnet.build(PNASNET, images, num_classes, is_training, final_endpoint, config or large_imagenet_config(),
                         current_step, reuse, scope)
@@ -68,7 +68,7 @@ def build_pnasnet_large(images: tf.Tensor, num_classes: int | None, is_training:
 def build_pnasnet_mobile(images: tf.Tensor, num_classes: int | None, is_training: bool | tf.Tensor = True,
                          final_endpoint: str | None = None, config: HParams | None = None,
                          current_step: Step = None, reuse: bool | None = None,
-                         scope: Scope = None) -> tuple[tf.Tensor, EndPoints]:
+                         scope: Scope = None) -> Net:
     """Builds PNASNet-5 (3 @ 1080), also called Mobile; see `nasnet.build_nasnet_large`."""
     return nasnet.build(PNASNET, images, num_classes, is_training, final_endpoint, config or mobile_imagenet_config(),
                         current_step, reuse, scope)

@@ -5,6 +5,7 @@ import tensorflow as tf
 import tf_slim as slim
 
 import tf_slim_compat  # noqa: F401
+from nets import atrous
 from nets.mobilenet import conv_blocks
 
 IMAGES = np.random.RandomState(0).uniform(-1, 1, [2, 9, 8, 16]).astype(np.float32)
@@ -106,7 +107,7 @@ def test_explicit_padding(hold, stride, rate):
 
 def test_fixed_padding():
     """A kernel of even size has its centre at the left."""
-    net = conv_blocks.fixed_padding(tf.ones([1, 4, 4, 1]), (2, 5), rate=2)
+    net = atrous.fixed_padding(tf.ones([1, 4, 4, 1]), (2, 5), rate=2)
     np.testing.assert_array_equal(net[0, :, 4, 0], [0, 1, 1, 1, 1, 0])
     np.testing.assert_array_equal(net[0, 2, :, 0], [0] * 4 + [1] * 4 + [0] * 4)
 
