@@ -34,8 +34,7 @@ def i3d_arg_scope(weight_decay: float = 1e-7, batch_norm_decay: float = 0.999, b
 
 
 def i3d_base(inputs: tf.Tensor, final_endpoint: str | None = 'Mixed_5c',
-             scope: Scope = 'InceptionV1',
-             ) -> Net:
+             scope: Scope = 'InceptionV1') -> Net:
     """Builds I3D up to an endpoint.
 
     Args:

@@ -71,8 +71,7 @@ def _separable(first):
 
 def inception_v2_base(inputs: tf.Tensor, final_endpoint: str = 'Mixed_5c', min_depth: int = 16,
                       depth_multiplier: float = 1.0, use_separable_conv: bool = True, data_format: str = 'NHWC',
-                      include_root_block: bool = True,
-                      scope: Scope = None) -> Net:
+                      include_root_block: bool = True, scope: Scope = None) -> Net:
     """Builds Inception V2 up to an endpoint.
 
     Args:

@@ -63,8 +63,7 @@ TABLE: table.Table = [                                              # output for
 
 
 def inception_v3_base(inputs: tf.Tensor, final_endpoint: str = 'Mixed_7c', min_depth: int = 16,
-                      depth_multiplier: float = 1.0,
-                      scope: Scope = None) -> Net:
+                      depth_multiplier: float = 1.0, scope: Scope = None) -> Net:
     """Builds Inception V3 up to an endpoint.
 
     Args:

@@ -69,8 +69,7 @@ block_reduction_b = _block(
 block_inception_c = _block('block_inception_c', INCEPTION_C, '[batch, height, width, 1536]')
 
 
-def inception_v4_base(inputs: tf.Tensor, final_endpoint: str = 'Mixed_7d',
-                      scope: Scope = None) -> Net:
+def inception_v4_base(inputs: tf.Tensor, final_endpoint: str = 'Mixed_7d', scope: Scope = None) -> Net:
     """Builds Inception V4 up to an endpoint.
 
     Args:

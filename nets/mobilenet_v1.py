@@ -80,8 +80,7 @@ def _spatial(net, scope, kernel, stride, rate, use_explicit_padding, num_outputs
 def mobilenet_v1_base(inputs: tf.Tensor, final_endpoint: str | None = 'Conv2d_13_pointwise', min_depth: int = 8,
                       depth_multiplier: float = 1.0, conv_defs: list[Conv | DepthSepConv] | None = None,
                       output_stride: int | None = None, use_explicit_padding: bool = False,
-                      scope: Scope = None
-                      ) -> Net:
+                      scope: Scope = None) -> Net:
     """Builds MobileNet V1 up to an endpoint.
 
     Args:

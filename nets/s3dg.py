@@ -59,8 +59,7 @@ def s3dg_base(inputs: tf.Tensor, first_temporal_kernel_size: int = 3,
               temporal_conv_startat: str | None = 'Conv2d_2c_3x3', gating_startat: str | None = 'Conv2d_2c_3x3',
               final_endpoint: str | None = 'Mixed_5c', min_depth: int = 16, depth_multiplier: float = 1.0,
               data_format: str = 'NDHWC',
-              scope: Scope = 'InceptionV1',
-              ) -> Net:
+              scope: Scope = 'InceptionV1') -> Net:
     """Builds S3D-G up to an endpoint.
 
     Args:

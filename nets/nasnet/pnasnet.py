@@ -58,8 +58,7 @@ def pnasnet_mobile_base(inputs: tf.Tensor, final_endpoint: str | None = None, co
 
 def build_pnasnet_large(images: tf.Tensor, num_classes: int | None, is_training: bool | tf.Tensor = True,
                         final_endpoint: str | None = None, config: HParams | None = None,
-                        current_step: Step = None, reuse: bool | None = None,
-                        scope: Scope = None) -> Net:
+                        current_step: Step = None, reuse: bool | None = None, scope: Scope = None) -> Net:
     """Builds PNASNet-5 (4 @ 4320), also called Large; see `nasnet.build_nasnet_large`."""
     return nasnet.build(PNASNET, images, num_classes, is_training, final_endpoint, config or large_imagenet_config(),
                         current_step, reuse, scope)
@@ -67,8 +66,7 @@ def build_pnasnet_large(images: tf.Tensor, num_classes: int | None, is_training:
 
 def build_pnasnet_mobile(images: tf.Tensor, num_classes: int | None, is_training: bool | tf.Tensor = True,
                          final_endpoint: str | None = None, config: HParams | None = None,
-                         current_step: Step = None, reuse: bool | None = None,
-                         scope: Scope = None) -> Net:
+                         current_step: Step = None, reuse: bool | None = None, scope: Scope = None) -> Net:
     """Builds PNASNet-5 (3 @ 1080), also called Mobile; see `nasnet.build_nasnet_large`."""
     return nasnet.build(PNASNET, images, num_classes, is_training, final_endpoint, config or mobile_imagenet_config(),
                         current_step, reuse, scope)
