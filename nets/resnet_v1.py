@@ -109,7 +109,8 @@ def _at_depth(depth: int) -> tuple[Callable[..., Net], Callable[..., Net]]:
                        store_non_strided_activations, min_base_depth, depth_multiplier, reuse, scope)
 
     with_two_swapped.__doc__ = network.__doc__
-    published: Callable[..., Net] = with_two_swapped if depth > 101 else network    # TF-Slim's order of the arguments differs
+    # TF-Slim's two deepest take their arguments in another order.
+    published: Callable[..., Net] = with_two_swapped if depth > 101 else network
     published.default_image_size = 224
     published.__name__, base.__name__ = name, f'{name}_base'
     return published, base
