@@ -3,11 +3,13 @@
 The one-column version, without local response normalisation. Default size 224x224, inputs with the mean colour
 subtracted (preprocessing `vgg`). There are no published weights.
 """
+from collections.abc import Callable
+
 import tensorflow as tf
 import tf_slim as slim
 
 import tf_slim_compat  # noqa: F401
-from nets import vgg
+from nets import table, vgg
 from nets.scopes import Net, Scope
 from nets.table import conv, max_pool
 
@@ -26,53 +28,58 @@ ROWS = [                                                                # output
 ]
 
 
-def alexnet_v2_base(inputs: tf.Tensor, final_endpoint: str | None = None, scope: Scope = 'alexnet_v2') -> Net:
-    """Builds AlexNet up to an endpoint; there is dropout before `fc7` unless `slim.arg_scope` sets it otherwise.
+def network(name: str, rows: table.Table, default_image_size: int) -> tuple[Callable[..., Net], Callable[..., Net]]:
+    """Returns the network of these rows, which end with `vgg.fully_connected_rows`, and its base function."""
+    def base(inputs: tf.Tensor, final_endpoint: str | None = None, scope: Scope = name) -> Net:
+        """Builds the network up to an endpoint; there is dropout before `fc7` unless `slim.arg_scope` says otherwise.
 
-    Args:
-      inputs: float images [batch, height, width, channels]; all but the channels may be unknown.
-      final_endpoint: where to stop, with the scope: `alexnet_v2/pool5`; None is `fc7`.
-      scope: variable scope.
+        Args:
+          inputs: float images [batch, height, width, channels]; all but the channels may be unknown.
+          final_endpoint: where to stop, with the scope: `alexnet_v2/pool5`; None is `fc7`.
+          scope: variable scope.
 
-    Returns:
-      The last output, [batch, height, width, maps], and a dictionary endpoint -> output.
+        Returns:
+          The last output, [batch, height, width, maps], and a dictionary endpoint -> output.
 
-    Raises:
-      ValueError: the endpoint is unknown, or the images do not fit; nothing has been built then.
-      RuntimeError: called eagerly or in a tf.function, and nothing would hold the variables.
-    """
-    return vgg.build(ROWS, inputs, final_endpoint, scope, 'alexnet_v2')
+        Raises:
+          ValueError: the endpoint is unknown, or the images do not fit; nothing has been built then.
+          RuntimeError: called eagerly or in a tf.function, and nothing would hold the variables.
+        """
+        return vgg.build(rows, inputs, final_endpoint, scope, name)
+
+    def build(inputs: tf.Tensor, num_classes: int | None = 1000, is_training: bool | tf.Tensor = True,
+              dropout_keep_prob: float = 0.5, spatial_squeeze: bool = True, scope: Scope = name,
+              global_pool: bool = False, reuse: bool | None = None) -> Net:
+        """Builds the network with its classifier.
+
+        Args:
+          inputs: float images [batch, height, width, channels], from 195x195 for AlexNet and 231x231 for OverFeat; all
+            but the channels may be unknown.
+          num_classes: number of classes; 0 or None leaves the classifier out.
+          is_training: whether to drop out.
+          dropout_keep_prob: share of the features that dropout keeps.
+          spatial_squeeze: whether logits are [batch, classes] rather than [batch, 1, 1, classes].
+          scope: variable scope.
+          global_pool: whether to average over the whole map before the logits. Images from 32 pixels above the least
+            size need it (or `spatial_squeeze=False`).
+          reuse: whether to take the variables that are there.
+
+        Returns:
+          Logits, or without classes the features [batch, 1, 1, 4096]; and a dictionary endpoint -> output.
+
+        Raises:
+          ValueError: the images do not fit; nothing has been built then.
+          RuntimeError: called eagerly or in a tf.function, and nothing would hold the variables.
+        """
+        return vgg.classifier(rows, inputs, num_classes, is_training, dropout_keep_prob, spatial_squeeze, global_pool,
+                              reuse, scope, name, **NARROW, biases_initializer=tf.compat.v1.zeros_initializer())
+
+    build.default_image_size = default_image_size
+    build.__name__, base.__name__ = name, f'{name}_base'
+    return build, base
 
 
-def alexnet_v2(inputs: tf.Tensor, num_classes: int | None = 1000, is_training: bool | tf.Tensor = True,
-               dropout_keep_prob: float = 0.5, spatial_squeeze: bool = True, scope: Scope = 'alexnet_v2',
-               global_pool: bool = False, reuse: bool | None = None) -> Net:
-    """Builds AlexNet with its classifier.
-
-    Args:
-      inputs: float images [batch, height, width, channels], from 195x195; all but the channels may be unknown.
-      num_classes: number of classes; 0 or None leaves the classifier out.
-      is_training: whether to drop out.
-      dropout_keep_prob: share of the features that dropout keeps.
-      spatial_squeeze: whether logits are [batch, classes] rather than [batch, 1, 1, classes].
-      scope: variable scope.
-      global_pool: whether to average over the whole map before the logits. Images from 227x227 need it (or
-        `spatial_squeeze=False`).
-      reuse: whether to take the variables that are there.
-
-    Returns:
-      Logits, or without classes the features [batch, 1, 1, 4096]; and a dictionary endpoint -> output.
-
-    Raises:
-      ValueError: the images do not fit.
-      RuntimeError: called eagerly or in a tf.function, and nothing would hold the variables.
-    """
-    return vgg.classifier(ROWS, inputs, num_classes, is_training, dropout_keep_prob, spatial_squeeze,
-                          global_pool, reuse, scope, 'alexnet_v2', **NARROW,
-                          biases_initializer=tf.compat.v1.zeros_initializer())
-
-
-alexnet_v2.default_image_size = 224
+alexnet_v2, alexnet_v2_base = network('alexnet_v2', ROWS, 224)
 
 
 def alexnet_v2_arg_scope(weight_decay: float = 0.0005) -> dict:
