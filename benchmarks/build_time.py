@@ -51,6 +51,7 @@ def measure(implementation: str, network: str, batch_size: int) -> dict[str, flo
         with slim.arg_scope(arg_scope(weight_decay=4e-5)):
             logits, _ = build(images, num_classes=10, is_training=True)
         figures['forward'] = time.perf_counter() - start
+        logits = tf.reshape(logits, [batch_size, 10])       # tf_slim.nets' ResNets leave [batch, 1, 1, classes]
         loss = tf.losses.sparse_softmax_cross_entropy(tf.zeros([batch_size], tf.int64), logits)
         start = time.perf_counter()
         step = tf.train.GradientDescentOptimizer(0.01).minimize(loss)

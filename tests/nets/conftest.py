@@ -45,7 +45,7 @@ def read_golden():
 def hold():
     """Runs a builder with variables of made values that stay; `hold.variables` is name -> tf.Variable."""
     def run(function, *args, **kwargs):
-        def getter(_, name, shape=None, dtype=tf.float32, trainable=True, **unused):
+        def getter(getter, name, shape=None, dtype=tf.float32, trainable=True, **unused):
             if name not in run.variables:
                 with tf.init_scope():
                     value = _made_value(name, [int(size) for size in shape])
