@@ -21,7 +21,7 @@ train: .venv/ready
 	@echo '  .venv/bin/python eval_image_classifier.py --checkpoint_path=runs/mine'
 
 test: .venv/ready
-	.venv/bin/python -m pytest -n 2 --dist loadgroup
+	.venv/bin/python -m pytest -n 2
 
 .venv/ready: setup.py
 	@test -n "$(PYTHON)" || { echo 'Python 3.10 to 3.13 with its venv module is needed; name it: make $(MAKECMDGOALS) PYTHON=...'; exit 1; }

@@ -1,5 +1,6 @@
 """What tests in several folders use."""
 import contextlib
+import re
 import resource
 
 import pytest
@@ -19,3 +20,18 @@ def full_disk():
             resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
     return limited
+
+
+@pytest.hookimpl(optionalhook=True)     # without pytest-xdist there is no such hook
+def pytest_xdist_make_scheduler(config, log):
+    """Tests are handed out one by one, but those of one network's contract together: they share a graph."""
+    if config.getoption('dist') != 'load':      # another way was asked for
+        return None
+    from xdist.scheduler import LoadScopeScheduling
+
+    class Scheduling(LoadScopeScheduling):
+        def _split_scope(self, nodeid):
+            contract = re.fullmatch(r'.*test_contract\.py::.*\[(\w+)\]', nodeid)
+            return contract[1] if contract else nodeid
+
+    return Scheduling(config, log)

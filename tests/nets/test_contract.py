@@ -1,6 +1,6 @@
 """Every network of the registry against its contract, tests/golden/NAME.json, read from TF-Slim itself.
 
-The tests of one network go to one process (`--dist loadgroup`), which builds it once for all of them.
+The tests of one network go to one process (tests/conftest.py sees to that), which builds it once for all of them.
 """
 import re
 import types
@@ -15,7 +15,7 @@ import tf_slim_compat  # noqa: F401
 from nets import nets_factory, registry, summary
 
 KEYS = tf.compat.v1.GraphKeys
-NAMES = [pytest.param(name, marks=pytest.mark.xdist_group(name)) for name in registry.NETWORKS]
+NAMES = list(registry.NETWORKS)
 # What is no endpoint of a base function: the classifiers, and what stands between them and the last map.
 HEAD = re.compile(r'AuxLogits|AvgPool_\da.*|PreLogits.*|[Ll]ogits|[Pp]redictions|global_pool|spatial_squeeze|fc\d|'
                   r'Flatten|dropout\d')

@@ -1,4 +1,4 @@
-"""The public names of TF-Slim's modules, with their arguments and defaults: tests/golden/signatures.json, read from TF-Slim.
+"""The public names of TF-Slim's modules, with their arguments and defaults, read from it: tests/golden/signatures.json.
 
 Ours may take further arguments, behind TF-Slim's.
 """
