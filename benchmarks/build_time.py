@@ -86,6 +86,8 @@ def main() -> None:
     if options.measure:
         print(json.dumps(measure(options.measure, options.networks[0], options.batch_size)))
         return
+    if options.research_slim and not pathlib.Path(options.research_slim, 'nets', 'nets_factory.py').exists():
+        parser.error(f'--research_slim={options.research_slim}: there is no nets/nets_factory.py in it.')
     folders = {'slim_zoo': str(ROOT), 'tf_slim.nets': '', **(
         {'research/slim': options.research_slim} if options.research_slim else {})}
     print(f'{"network":22}{"":16}' + ''.join(f'{figure:>22}' for figure in FIGURES.values()))

@@ -15,7 +15,12 @@ from nets.table import conv, max_pool
 
 def local_norm(name: str) -> Callable:
     """Returns a row of local response normalisation, over the four maps on each side."""
-    return lambda net, _: tf.nn.local_response_normalization(net, 4, bias=1.0, alpha=0.001 / 9.0, beta=0.75, name=name)
+    def build(net, _):
+        # TensorFlow has it for float32, and on GPUs for float16, but not for bfloat16.
+        values = tf.cast(net, tf.float32)
+        values = tf.nn.local_response_normalization(values, 4, bias=1.0, alpha=0.001 / 9.0, beta=0.75, name=name)
+        return tf.cast(values, net.dtype)
+    return build
 
 
 ROWS: table.Table = [                                                                   # output for 32x32

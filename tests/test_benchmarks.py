@@ -1,0 +1,25 @@
+"""The benchmarks run, and say what they could not measure. Their figures are nobody's test."""
+import pathlib
+import subprocess
+import sys
+
+PROGRAM = pathlib.Path(__file__).parents[1] / 'benchmarks' / 'build_time.py'
+
+
+def run(folder, *options):
+    return subprocess.run([sys.executable, PROGRAM, '--networks', 'lenet', '--repeats', '1', *options], cwd=folder,
+                          capture_output=True, text=True, timeout=300)
+
+
+def test_build_time(tmp_path):
+    done = run(tmp_path)
+    assert done.returncode == 0, done.stderr
+    _, ours, packaged = done.stdout.splitlines()
+    assert ours.split()[:2] == ['lenet', 'slim_zoo'] and ours.count('(1.00)') == 4
+    assert packaged.split()[:2] == ['lenet', 'tf_slim.nets']
+    assert "not measured: ModuleNotFoundError: No module named 'tf_slim.nets.lenet'" in packaged
+
+
+def test_a_folder_without_tf_slims_networks(tmp_path):
+    done = run(tmp_path, f'--research_slim={tmp_path}')
+    assert done.returncode == 2 and done.stderr.endswith(f'{tmp_path}: there is no nets/nets_factory.py in it.\n')
