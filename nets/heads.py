@@ -32,8 +32,8 @@ def global_pool(net: tf.Tensor, scope: str) -> tf.Tensor:
 def conv_logits(net: tf.Tensor, end_points: dict[str, tf.Tensor], num_classes: int | None, kernel: int,
                 dropout_keep_prob: float, spatial_squeeze: bool, global_pool: bool, pool: str = 'AvgPool_1a_{}x{}',
                 mean: str = 'global_pool', dropout: str = 'Dropout_1b', pre_logits: str | None = 'PreLogits',
-                conv: str = 'Conv2d_1c_1x1') -> tf.Tensor:
-    """The head of Inception V1 to V3: average pooling, dropout and a 1x1 convolution to the classes.
+                conv: str = 'Conv2d_1c_1x1', stride: int = 1) -> tf.Tensor:
+    """The head of Inception V1 to V3 and MobileNet V1: average pooling, dropout and a 1x1 convolution to the classes.
 
     Args:
       net: the last map, [batch, height, width, maps].
@@ -44,6 +44,7 @@ def conv_logits(net: tf.Tensor, end_points: dict[str, tf.Tensor], num_classes: i
       spatial_squeeze: whether to drop height and width of the logits.
       global_pool: whether to average over the whole map instead.
       pool, mean, dropout, pre_logits, conv: the published names.
+      stride: of the pooling.
 
     Returns:
       The logits, or without classes the pooled features.
@@ -51,7 +52,7 @@ def conv_logits(net: tf.Tensor, end_points: dict[str, tf.Tensor], num_classes: i
     if global_pool:
         net = end_points['global_pool'] = tf.reduce_mean(net, [1, 2], keepdims=True, name=mean)
     else:
-        net = end_points[pool.removesuffix('_{}x{}')] = average_pool(net, kernel, stride=1, scope=pool)
+        net = end_points[pool.removesuffix('_{}x{}')] = average_pool(net, kernel, stride, pool)
     if not num_classes:
         return net
     net = slim.dropout(net, dropout_keep_prob, scope=dropout)

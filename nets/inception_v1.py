@@ -52,8 +52,7 @@ def modules(true_5x5: bool = False) -> table.Table:
 
 
 def inception_v1_base(inputs: tf.Tensor, final_endpoint: str = 'Mixed_5c', include_root_block: bool = True,
-                      scope: Scope = 'InceptionV1',
-                      true_5x5: bool = False) -> Net:
+                      scope: Scope = 'InceptionV1', true_5x5: bool = False) -> Net:
     """Builds Inception V1 up to an endpoint.
 
     Args:

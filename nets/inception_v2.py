@@ -106,8 +106,7 @@ def inception_v2_base(inputs: tf.Tensor, final_endpoint: str = 'Mixed_5c', min_d
 def inception_v2(inputs: tf.Tensor, num_classes: int | None = 1000, is_training: bool | tf.Tensor = True,
                  dropout_keep_prob: float = 0.8, min_depth: int = 16, depth_multiplier: float = 1.0,
                  prediction_fn: Callable = slim.softmax, spatial_squeeze: bool = True, reuse: bool | None = None,
-                 scope: Scope = 'InceptionV2',
-                 global_pool: bool = False) -> Net:
+                 scope: Scope = 'InceptionV2', global_pool: bool = False) -> Net:
     """Builds Inception V2 with its classifier.
 
     Args:

@@ -90,8 +90,7 @@ def inception_v4_base(inputs: tf.Tensor, final_endpoint: str = 'Mixed_7d', scope
 
 def inception_v4(inputs: tf.Tensor, num_classes: int | None = 1001, is_training: bool | tf.Tensor = True,
                  dropout_keep_prob: float = 0.8, reuse: bool | None = None,
-                 scope: Scope = 'InceptionV4',
-                 create_aux_logits: bool = True) -> Net:
+                 scope: Scope = 'InceptionV4', create_aux_logits: bool = True) -> Net:
     """Builds Inception V4 with its classifier, which averages over the whole map, whatever its size.
 
     Args:

@@ -148,18 +148,9 @@ def mobilenet_v1(inputs: tf.Tensor, num_classes: int | None = 1000, dropout_keep
         net, end_points = mobilenet_v1_base(
             inputs, None, min_depth, depth_multiplier, conv_defs, output_stride, use_explicit_padding, scope)
         with tf.compat.v1.variable_scope('Logits'):
-            if global_pool:
-                net = end_points['global_pool'] = tf.reduce_mean(net, [1, 2], keepdims=True, name='global_pool')
-            else:
-                net = end_points['AvgPool_1a'] = heads.average_pool(net, 7, stride=2, scope='AvgPool_1a')
-            if not num_classes:
-                return net, end_points
-            net = slim.dropout(net, dropout_keep_prob, scope='Dropout_1b')
-            logits = slim.conv2d(net, num_classes, 1, activation_fn=None, normalizer_fn=None, scope='Conv2d_1c_1x1')
-            if spatial_squeeze:
-                logits = heads.squeeze(logits)
-        end_points['Logits'] = logits
-        if prediction_fn:
+            logits = heads.conv_logits(net, end_points, num_classes, 7, dropout_keep_prob, spatial_squeeze, global_pool,
+                                       stride=2, pool='AvgPool_1a', pre_logits=None)
+        if num_classes and prediction_fn:
             end_points['Predictions'] = prediction_fn(heads.in_float32(logits), scope='Predictions')
     return logits, end_points
 

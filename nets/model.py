@@ -117,8 +117,7 @@ class Model(tf.Module):
         return self._run(images, training, tuple(name for name in self.endpoint_shapes if name in wanted))
 
     def build(self, images: tf.Tensor, training: bool, batch_norm_decay: Callable | None = None,
-              dropout_seed: tf.Tensor | None = None,
-              step: tf.Tensor | None = None) -> Net:
+              dropout_seed: tf.Tensor | None = None, step: tf.Tensor | None = None) -> Net:
         """TF-Slim's `(logits, end_points)`, for code that runs in a `tf.function` of its own, such as a training step.
 
         Args:

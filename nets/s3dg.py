@@ -58,8 +58,7 @@ def self_gating(input_tensor: tf.Tensor, scope: str, data_format: str = 'NDHWC')
 def s3dg_base(inputs: tf.Tensor, first_temporal_kernel_size: int = 3,
               temporal_conv_startat: str | None = 'Conv2d_2c_3x3', gating_startat: str | None = 'Conv2d_2c_3x3',
               final_endpoint: str | None = 'Mixed_5c', min_depth: int = 16, depth_multiplier: float = 1.0,
-              data_format: str = 'NDHWC',
-              scope: Scope = 'InceptionV1') -> Net:
+              data_format: str = 'NDHWC', scope: Scope = 'InceptionV1') -> Net:
     """Builds S3D-G up to an endpoint.
 
     Args:
@@ -118,8 +117,7 @@ def s3dg(inputs: tf.Tensor, num_classes: int | None = 1000, first_temporal_kerne
          final_endpoint: str | None = 'Mixed_5c', min_depth: int = 16, depth_multiplier: float = 1.0,
          dropout_keep_prob: float = 0.8, is_training: bool | tf.Tensor = True, prediction_fn: Callable = slim.softmax,
          spatial_squeeze: bool = True, reuse: bool | None = None, data_format: str = 'NDHWC',
-         scope: Scope = 'InceptionV1',
-         global_pool: bool = False) -> Net:
+         scope: Scope = 'InceptionV1', global_pool: bool = False) -> Net:
     """Builds S3D-G with its classifier, whose logits are averaged over the frames.
 
     Args:
