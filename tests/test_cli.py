@@ -13,7 +13,7 @@ from PIL import Image
 import eval_image_classifier
 import train_image_classifier
 from datasets import dataset_utils, digits, pipeline
-from training import checkpoints
+from nets import checkpoints
 
 ROOT = pathlib.Path(__file__).parents[1]
 LENET = ['--model_name=lenet', '--train_image_size=16', '--batch_size=4', '--log_every_n_steps=1',

@@ -8,9 +8,8 @@ import pytest
 import tensorflow as tf
 
 from datasets import dataset_factory, decode_image
-from nets import create_model
+from nets import checkpoints, create_model
 from preprocessing import preprocessing_factory
-from training import checkpoints
 
 ROOT = pathlib.Path(__file__).parents[1]
 SIZE = 32

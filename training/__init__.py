@@ -1,1 +1,1 @@
-"""Training and evaluation: config, flags, the loop, optimizers and schedules, checkpoints."""
+"""Training and evaluation: config, flags, the loop, optimizers and schedules."""

@@ -86,7 +86,7 @@ def run(work: Callable[[], None], program: str) -> int:
 def _errors_of_the_rooms():
     # Imported here, since they need TensorFlow, which --help and a wrong flag should not wait for.
     from datasets import DatasetError
-    from training.checkpoints import CheckpointError
+    from nets.checkpoints import CheckpointError
 
     return DatasetError, CheckpointError
 

@@ -8,8 +8,7 @@ from collections.abc import Callable
 import tensorflow as tf
 
 from datasets import DatasetError, dataset_factory, pipeline
-from nets import registry
-from training import checkpoints
+from nets import checkpoints, registry
 from training.config import EvalConfig
 from training.loop import input_batches, make_model, open_dataset
 from training.progress import Progress

@@ -11,10 +11,10 @@ import tensorflow as tf
 
 import datasets
 from datasets import dataset_factory, pipeline
-from nets import registry
+from nets import checkpoints, registry
 from nets.model import Model
 from preprocessing import preprocessing_factory
-from training import checkpoints, optimizers
+from training import optimizers
 from training.config import CONFIG_FILE, ConfigError, TrainConfig
 from training.console import Interrupted, RunError
 from training.progress import Progress

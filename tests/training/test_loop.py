@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from training import checkpoints, evaluation, loop
+from nets import checkpoints
+from training import evaluation, loop
 from training.config import EvalConfig, TrainConfig, eval_config
 from training.console import RunError
 

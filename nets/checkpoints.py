@@ -85,6 +85,8 @@ def _exists(prefix):
 class Reader:
     """An open checkpoint: a path, shapes by name, values by name."""
 
+    lacks: tuple[str, ...] = ()
+
     def __init__(self, path: str):
         """Opens the checkpoint that `path` means; raises CheckpointError where there is none or it is damaged."""
         self.path = resolve(path)
@@ -104,8 +106,27 @@ class Reader:
             raise CheckpointError(f'{self.path} is damaged, {name} cannot be read: {error}') from None
 
 
+class Values:
+    """Values in memory, under TF-Slim's names: what was read from another library's file, in place of a `Reader`.
+
+    Args:
+      path: of the file.
+      values: variable name -> value.
+      lacks: beginnings of names of variables that the file need not have, as its library does not: auxiliary
+        classifiers, or the classifier of a file without top.
+    """
+
+    def __init__(self, path: str, values: Mapping[str, np.ndarray], lacks: Iterable[str] = ()):
+        self.path, self.lacks, self._values = path, tuple(lacks), dict(values)
+        self.shapes = {name: tuple(value.shape) for name, value in values.items()}
+
+    def value(self, name: str) -> np.ndarray:
+        """The value of a variable."""
+        return self._values[name]
+
+
 def restore(
-    reader: Reader, variables: Mapping[str, tf.Variable], *, ignore_missing: bool = False, hint: str = ''
+    reader: Reader | Values, variables: Mapping[str, tf.Variable], *, ignore_missing: bool = False, hint: str = ''
 ) -> list[str]:
     """Assigns values from a checkpoint to variables; all are looked up and read before the first is changed.
 

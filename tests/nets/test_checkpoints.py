@@ -9,9 +9,8 @@ import tf_slim as slim
 
 import tf_slim_compat  # noqa: F401
 from datasets import dataset_factory
-from nets import nets_factory
-from training import checkpoints
-from training.checkpoints import CheckpointError
+from nets import checkpoints, nets_factory
+from nets.checkpoints import CheckpointError
 from training.config import TrainConfig
 from training.loop import Trainer
 

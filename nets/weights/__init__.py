@@ -1,0 +1,35 @@
+"""Weights from everywhere, under TF-Slim's names: checkpoints, frozen graphs, Keras's, torchvision's and timm's files."""
+from nets import registry
+from nets.checkpoints import Reader, Values
+
+KERAS = ('.h5', '.hdf5')
+PYTORCH = ('.safetensors', '.pth', '.pt', '.bin')
+ARCHIVES = ('.tar.gz', '.tgz', '.tar')
+
+
+def read(path: str, network: registry.Network) -> Reader | Values:
+    """Opens a file of weights for a network, whoever wrote it.
+
+    Args:
+      path: a TF-Slim checkpoint or a folder with one; a frozen graph (`.pb`); weights of Keras Applications (`.h5`,
+        `.weights.h5`), of torchvision or of timm (`.safetensors`, `.pth`); an archive (`.tar.gz`) with a checkpoint;
+        or the URL of any of them, which is then downloaded once, see `nets.weights.published`.
+      network: the row of the network that they are for.
+
+    Returns:
+      Their names, shapes and values as TF-Slim's variables.
+
+    Raises:
+      CheckpointError: there is no such file; it cannot be read or downloaded; or it is of a network that does not
+        compute the same as `network`.
+    """
+    from nets.weights import frozen_graph, keras_applications, published, pytorch
+    if '://' in path and path.startswith('http') or path.endswith(ARCHIVES):
+        path = published.fetch(path)
+    if path.endswith('.pb'):
+        return frozen_graph.read(path, network)
+    if path.endswith(KERAS):
+        return keras_applications.read(path, network)
+    if path.endswith(PYTORCH):
+        return pytorch.read(path, network)
+    return Reader(path)
