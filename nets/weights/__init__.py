@@ -1,4 +1,4 @@
-"""Weights from everywhere, under TF-Slim's names: checkpoints, frozen graphs, Keras's, torchvision's and timm's files."""
+"""Weights under TF-Slim's names, from whoever wrote them: checkpoints, frozen graphs, Keras, torchvision, timm."""
 from nets import registry
 from nets.checkpoints import Reader, Values
 
