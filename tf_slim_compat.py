@@ -6,6 +6,7 @@ The import puts the names back where they are missing, and gives `slim.batch_nor
 
 This is the only file of the project that touches private names of TensorFlow and tf-slim.
 """
+import contextlib
 import functools
 import importlib
 import inspect
@@ -13,7 +14,7 @@ import threading
 import types
 import warnings
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Iterator
 
 import numpy as np
 import tensorflow as tf
@@ -100,6 +101,8 @@ def batch_norm(inputs, decay=0.999, center=True, scale=False, epsilon=0.001, act
     if data_format not in ('NCHW', 'NHWC'):
         raise ValueError(f'data_format has to be either NCHW or NHWC, not {data_format!r}.')
     with v1.variable_scope(scope, 'BatchNorm', [inputs], reuse=reuse) as sc:
+        if sc.name in _frozen.scopes:
+            is_training = False
         inputs = tf.convert_to_tensor(inputs)
         rank = inputs.shape.rank
         if rank is None or rank < 2:
@@ -279,6 +282,26 @@ def _collect_named_outputs(collections, alias, outputs, in_graph=_utils.collect_
 
 def _convert_collection_to_dict(collection, clear_collection=False, in_graph=_utils.convert_collection_to_dict):
     return in_graph(collection, clear_collection or tf.executing_eagerly())
+
+
+class _Frozen(threading.local):
+    scopes: Collection[str] = ()
+
+
+_frozen = _Frozen()
+
+
+@contextlib.contextmanager
+def frozen_batch_norm(scopes: Collection[str]) -> Iterator[None]:
+    """Within it, the batch norms of these variable scopes normalise by their moving statistics, and leave them alone.
+
+    So it is whatever `is_training` says, in this thread.
+    """
+    outer, _frozen.scopes = _frozen.scopes, scopes
+    try:
+        yield
+    finally:
+        _frozen.scopes = outer
 
 
 _asked = threading.local()

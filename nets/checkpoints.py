@@ -8,9 +8,12 @@ and moved there when it is whole; the `checkpoint` state file, by which it is fo
 import os
 import re
 from collections.abc import Iterable, Mapping
+from types import MappingProxyType
 
 import numpy as np
 import tensorflow as tf
+
+from nets import registry
 
 AVERAGE = '/ExponentialMovingAverage'
 _STATE_FILE = 'checkpoint'
@@ -126,7 +129,8 @@ class Values:
 
 
 def restore(
-    reader: Reader | Values, variables: Mapping[str, tf.Variable], *, ignore_missing: bool = False, hint: str = ''
+    reader: Reader | Values, variables: Mapping[str, tf.Variable], *, ignore_missing: bool = False,
+    moving_averages: bool = False, changed: Mapping[str, np.ndarray] = MappingProxyType({}), hint: str = ''
 ) -> list[str]:
     """Assigns values from a checkpoint to variables; all are looked up and read before the first is changed.
 
@@ -134,60 +138,98 @@ def restore(
       reader: the checkpoint.
       variables: name in the checkpoint -> variable.
       ignore_missing: leave variables alone that the checkpoint lacks.
-      hint: what the user could do about a mismatch, put at the message's end.
+      moving_averages: take the exponential moving average of a variable, where the checkpoint has one.
+      changed: values to take in place of those that the checkpoint has under these names.
+      hint: what the user could do about a mismatch, put after the reason.
 
     Returns:
       The names that were not in the checkpoint.
 
     Raises:
-      CheckpointError: names every missing and every misshapen variable, and the checkpoint's own names that were not
-        asked for; or says that it is of another network.
+      CheckpointError: gives the likely reason, and names every missing and every misshapen variable, and the
+        checkpoint's own names that were not asked for; or it has no moving averages.
     """
-    missing = [name for name in variables if name not in reader.shapes]
-    misshapen = [
-        name
-        for name, variable in variables.items()
-        if name in reader.shapes and reader.shapes[name] != tuple(variable.shape)
-    ]
-    if missing and len(missing) == len(variables):
-        roots = sorted({name.split('/')[0] for name in reader.shapes if '/' in name})
-        raise CheckpointError(
-            f'{reader.path} is a checkpoint of another network ({", ".join(roots[:3])}): it has none of the '
-            f'{len(variables)} variables wanted, {missing[0]} for one.'
-        )
-    if misshapen or (missing and not ignore_missing):
+    stored = {name: name for name in variables}
+    if moving_averages:
+        stored = {name: name + AVERAGE if name + AVERAGE in reader.shapes else name for name in variables}
+        if not any(name.endswith(AVERAGE) for name in stored.values()):
+            raise CheckpointError(f'{reader.path} holds no moving averages of these variables: take the variables '
+                                  'themselves, without moving averages.')
+    missing = [name for name in variables if stored[name] not in reader.shapes]
+    shapes = {name: changed[name].shape if name in changed else reader.shapes[stored[name]]
+              for name in variables if name not in missing}
+    misshapen = {name: shape for name, shape in shapes.items() if shape != tuple(variables[name].shape)}
+    missing_in_vain = [name for name in missing if not (ignore_missing or name.startswith(reader.lacks or ('/',)))]
+    if misshapen or missing_in_vain or variables and len(missing) == len(variables):
         raise CheckpointError(_mismatch(reader, variables, missing, misshapen, hint))
-    values = {name: reader.value(name) for name in variables if name in reader.shapes}
+    values = {name: changed[name] if name in changed else reader.value(stored[name]) for name in shapes}
     for name, value in values.items():
         variables[name].assign(value)
     return missing
+
+
+def adapt_channels(kernel: np.ndarray, channels: int) -> np.ndarray:
+    """The kernel of a first layer for images of another number of channels.
+
+    For one channel it is summed over its own; for more they are repeated, in turn, and scaled so that images whose
+    channels are alike answer as before (as timm does).
+
+    Args:
+      kernel: [height, width, channels of the published weights, maps].
+      channels: of the images to take.
+    """
+    published = kernel.shape[-2]
+    if channels == 1:
+        return kernel.sum(-2, keepdims=True)
+    return np.take(kernel, np.arange(channels) % published, -2) * (published / channels)
 
 
 def _mismatch(reader, variables, missing, misshapen, hint):
     # Slots and averages of a variable belong to it; global_step and the like are no network's.
     ours = {'', *variables}
     extra = sorted(name for name in reader.shapes if name not in ours and os.path.dirname(name) not in ours)
-    shapes = [(reader.shapes[name], tuple(variables[name].shape)) for name in misshapen]
-    counts = (len(missing), 'missing'), (len(misshapen), 'of another shape')
-    why = ' and '.join(f'{count} of {len(variables)} variables {what}' for count, what in counts if count)
-    if not missing and all(there[:-1] == here[:-1] for there, here in shapes):
-        why = 'it was made for another number of classes'
-    parts = [f'{reader.path} does not fit: {why}. {hint}'.rstrip()]
-    unfit = [f'{name} {list(there)} (here {list(here)})' for name, (there, here) in zip(misshapen, shapes, strict=True)]
+    unfit = [f'{name} {list(there)} (here {list(variables[name].shape)})' for name, there in misshapen.items()]
+    parts = [f'{reader.path} does not fit: {_reason_of(reader, variables, missing, misshapen)} {hint}'.rstrip()]
     for title, names in (('Missing', missing), ('Of another shape', unfit), ('In the checkpoint alone', extra)):
         if names:
             parts.append(f'{title}: {", ".join(names)}.')
     return '\n'.join(parts)
 
 
-def save(folder: str, step: int, values: Mapping[str, object], keep: int) -> str:
+def _reason_of(reader, variables, missing, misshapen):
+    """The likely cause, a sentence."""
+    if len(missing) == len(variables):
+        roots = sorted({name.split('/')[0] for name in reader.shapes if '/' in name})
+        of = ', '.join(row.name for row in registry.NETWORKS.values() if row.scope and row.scope in roots)
+        return (f'it is a checkpoint of another network ({of or ", ".join(roots[:3]) or "without scopes"}) and has none '
+                f'of the {len(variables)} variables wanted.')
+    shapes = [(there, tuple(variables[name].shape)) for name, there in misshapen.items()]
+    if shapes and not missing and all(there[:-1] == here[:-1] for there, here in shapes):
+        counts = sorted({(there[-1], here[-1]) for there, here in shapes})
+        why = 'it was made for another number of classes.'
+        if counts in ([(1000, 1001)], [(1001, 1000)]):
+            (there, here), = counts
+            why += (f' It has {there}, where {here} are wanted: 1001 are the classes of ImageNet with a background class '
+                    f'0, 1000 without. Make the network with num_classes={there}, and see that the labels fit: '
+                    'labels_offset=1 takes the background away.')
+        return why
+    if shapes and all(len(there) == len(here) > 2 and there[-1] == here[-1] for there, here in shapes):
+        return f'its first layer takes {shapes[0][0][-2]} channels, where the images have {shapes[0][1][-2]}.'
+    counts = (len(missing), 'missing'), (len(misshapen), 'of another shape')
+    why = ' and '.join(f'{count} of {len(variables)} variables {what}' for count, what in counts if count) + '.'
+    if len(misshapen) > len(variables) / 3:
+        why += ' It may be of another width of this network.'
+    return why
+
+
+def save(folder: str, step: int, values: Mapping[str, object], keep: int | None) -> str:
     """Writes `model.ckpt-STEP`, whole or not at all, and removes the oldest checkpoints beyond `keep`.
 
     Args:
       folder: where to; it is made if it is not there.
       step: in the name.
       values: name in the checkpoint -> tensor, variable or array.
-      keep: how many to keep, this one included.
+      keep: how many to keep, this one included; None for all.
 
     Returns:
       The checkpoint's prefix.
@@ -198,7 +240,9 @@ def save(folder: str, step: int, values: Mapping[str, object], keep: int) -> str
     prefix = os.path.join(folder, f'model.ckpt-{step}')
     part = os.path.join(folder, '.writing-model.ckpt')
     here = [path for path in (_local(folder, name) for name in _named(folder)) if path != prefix and _exists(path)]
-    kept, dropped = [*here, prefix][-keep:], [*here, prefix][:-keep]
+    there = [*here, prefix]
+    dropped = there[:-keep] if keep else []
+    kept = there[len(dropped):]
     try:
         tf.io.gfile.makedirs(folder)
         with tf.device('/cpu:0'):

@@ -1,5 +1,6 @@
 """What stands between the last feature map and the classes."""
-from collections.abc import Callable
+import functools
+from collections.abc import Callable, Sequence
 
 import tensorflow as tf
 import tf_slim as slim
@@ -27,6 +28,62 @@ def global_pool(net: tf.Tensor, scope: str) -> tf.Tensor:
     if None in sizes:
         return tf.reduce_mean(net, [1, 2], keepdims=True, name='global_pool')
     return slim.avg_pool2d(net, sizes, stride=1, padding='VALID', scope=scope)
+
+
+POOLS = ('avg', 'max', 'avgmax', 'catavgmax', 'flatten')
+
+
+def pooled(net: tf.Tensor, pool: str) -> tf.Tensor:
+    """One vector for a map of any size, [batch, height, width, maps], or with frames before the height.
+
+    Args:
+      net: the map.
+      pool: one of `POOLS`: the mean of each map, its maximum, the mean of the two, both one after the other, or all
+        values.
+
+    Returns:
+      [batch, maps], twice as many for `catavgmax`, times the map's size for `flatten`.
+    """
+    if pool == 'flatten':
+        return slim.flatten(net)
+    axes = list(range(1, net.shape.rank - 1))
+    mean, maximum = (functools.partial(op, net, axes) for op in (tf.reduce_mean, tf.reduce_max))
+    return {'avg': mean, 'max': maximum, 'avgmax': lambda: (mean() + maximum()) / 2,
+            'catavgmax': lambda: tf.concat([mean(), maximum()], -1)}[pool]()
+
+
+def fully_connected_logits(features: tf.Tensor, end_points: dict[str, tf.Tensor], num_classes: int,
+                           hidden_units: Sequence[int] = (), weight_decay: float = 0.0) -> tf.Tensor:
+    """A classifier of one's own on top of a network, in the scope `Head`: hidden layers `fc1`, `fc2`, ..., `Logits`.
+
+    Before the logits is a dropout, as `slim.arg_scope` sets it.
+
+    Args:
+      features: [batch, features].
+      end_points: receives `Head/fc1`, ..., `Logits` and `Predictions`.
+      num_classes: number of logits; one for two classes that a sigmoid tells apart.
+      hidden_units: widths of layers with ReLU before them.
+      weight_decay: factor of the L2 loss of the weights.
+
+    Returns:
+      Logits, [batch, num_classes].
+    """
+    net = features
+    regularizer = slim.l2_regularizer(weight_decay)
+    with tf.compat.v1.variable_scope('Head'), \
+            slim.arg_scope([slim.fully_connected], weights_regularizer=regularizer, normalizer_fn=None):
+        for number, width in enumerate(hidden_units, 1):
+            net = end_points[f'Head/fc{number}'] = slim.fully_connected(net, width, activation_fn=tf.nn.relu,
+                                                                        scope=f'fc{number}')
+        net = slim.dropout(net, scope='Dropout')
+        logits = end_points['Logits'] = slim.fully_connected(net, num_classes, activation_fn=None, scope='Logits')
+    end_points['Predictions'] = predictions(logits)
+    return logits
+
+
+def predictions(logits: tf.Tensor) -> tf.Tensor:
+    """The probabilities of logits [batch, classes], at least float32; of a single logit, that of the second class."""
+    return (tf.sigmoid if logits.shape[-1] == 1 else tf.nn.softmax)(in_float32(logits))
 
 
 def conv_logits(net: tf.Tensor, end_points: dict[str, tf.Tensor], num_classes: int | None, kernel: int,

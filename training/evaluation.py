@@ -40,12 +40,13 @@ def evaluate(config: EvalConfig, say: Callable[[str], None] = print) -> dict:
     checkpoints.resolve(config.checkpoint_path)  # fails early where there is none
     model = make_model(config, dataset, size, batches.element_spec[0].shape[-1])
     reader = checkpoints.Reader(config.checkpoint_path)  # late, as a training may go on and remove it
-    suffix = '' if config.moving_average_decay is None else checkpoints.AVERAGE
-    if suffix and not any(name.endswith(suffix) for name in reader.shapes):
+    averages = config.moving_average_decay is not None
+    if averages and not any(name.endswith(checkpoints.AVERAGE) for name in reader.shapes):
         raise checkpoints.CheckpointError(f'{reader.path} holds no moving averages; leave out --moving_average_decay.')
     checkpoints.restore(
         reader,
-        {name + suffix: variable for name, variable in model.by_name.items()},
+        model.by_name,
+        moving_averages=averages,
         hint=(
             f'It must be a checkpoint of {config.model_name} with {dataset.num_classes - config.labels_offset} classes '
             f'(--labels_offset={config.labels_offset}) and {model.channels} channels, at {size}x{size}.'
@@ -88,7 +89,7 @@ def evaluate(config: EvalConfig, say: Callable[[str], None] = print) -> dict:
         'dataset_name': dataset.name,
         'dataset_split_name': dataset.split_name,
         'image_size': size,
-        'moving_averages': bool(suffix),
+        'moving_averages': averages,
     }
     say(f'{images_seen} images in {time.monotonic() - began:.1f} s')
     for name in ('Accuracy', 'Recall_5'):

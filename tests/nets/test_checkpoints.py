@@ -338,8 +338,9 @@ def test_another_network_is_called_so(folder):
     prefix = saved(folder)
     with pytest.raises(CheckpointError) as caught:
         checkpoints.restore(checkpoints.Reader(folder), {'LeNet/conv1/weights': tf.Variable(1.0)})
-    assert str(caught.value) == (f'{prefix} is a checkpoint of another network (net): it has none of the 1 variables '
-                                 'wanted, LeNet/conv1/weights for one.')
+    assert str(caught.value) == (f'{prefix} does not fit: it is a checkpoint of another network (net) and has none '
+                                 'of the 1 variables wanted.\nMissing: LeNet/conv1/weights.\n'
+                                 'In the checkpoint alone: net/biases, net/weights.')
 
 
 @pytest.mark.parametrize('shape, classes', [([3, 7], True), ([5, 4], False), ([3, 4, 1], False)])

@@ -1,0 +1,70 @@
+"""The variables and endpoints of a network, from one build in a graph to throw away."""
+from collections.abc import Callable, Iterable
+from typing import NamedTuple
+
+import tensorflow as tf
+
+import tf_slim_compat
+from nets.scopes import Net
+
+
+class Spec(NamedTuple):
+    """What a builder asked of `get_variable`."""
+
+    shape: tuple[int, ...]
+    initializer: Callable
+    trainable: bool
+    regularizer: Callable | None
+
+    def make(self, name: str) -> tf.Variable:
+        """A variable of this kind, with its initial value."""
+        # Replicas see different batches: each keeps its own moving statistics, and whoever reads them gets the mean.
+        moving = {} if self.trainable else {'aggregation': tf.VariableAggregation.MEAN,
+                                            'synchronization': tf.VariableSynchronization.ON_READ}
+        initializer = self.initializer() if isinstance(self.initializer, type) else self.initializer
+        return tf.Variable(lambda: initializer(self.shape, dtype=tf.float32), trainable=self.trainable, name=name,
+                           **moving)
+
+
+class Blueprint(NamedTuple):
+    """The variables of a network in creation order, and of each endpoint its shape and the variables behind it."""
+
+    specs: dict[str, Spec]
+    shapes: dict[str, list[int | None]]
+    behind: dict[str, list[str]]
+
+
+def draw(build: Callable[[tf.Tensor, bool], Net], input_shape: Iterable[int | None]) -> Blueprint:
+    """Builds once, for training."""
+    specs: dict[str, Spec] = {}
+
+    def record(getter, name, initializer=None, trainable=True, regularizer=None, **kwargs):
+        layers_own = tf_slim_compat.layer_regularizer()
+        variable = getter(name, initializer=initializer, trainable=trainable, regularizer=regularizer, **kwargs)
+        specs.setdefault(name, Spec(tuple(variable.shape), initializer, trainable, regularizer or layers_own))
+        return variable
+
+    with tf.Graph().as_default() as graph, tf.compat.v1.variable_scope('', custom_getter=record):
+        _, end_points = build(tf.compat.v1.placeholder(tf.float32, input_shape), True)
+    return Blueprint(specs, {name: tensor.shape.as_list() for name, tensor in end_points.items()},
+                     _behind(graph, end_points, list(specs)))
+
+
+def _behind(graph, end_points, names):
+    # A set of variables is an integer, a bit for each: a graph has tens of thousands of operations.
+    bits = {name: 1 << number for number, name in enumerate(names)}
+    layers: dict[str, int] = {}
+    for name, bit in bits.items():      # moving statistics are not read in training: they go with their layer
+        layers[_layer(name)] = layers.get(_layer(name), 0) | bit
+    sets: dict[str, int] = {}
+    for operation in graph.get_operations():        # in an order in which inputs come first
+        own = layers[_layer(operation.name)] if operation.name in bits else 0
+        for tensor in operation.inputs:
+            own |= sets.get(tensor.op.name, 0)
+        sets[operation.name] = own
+    return {name: [variable for variable in names if sets[tensor.op.name] & bits[variable]]
+            for name, tensor in end_points.items()}
+
+
+def _layer(name):
+    return name.rpartition('/')[0]
