@@ -95,7 +95,7 @@ def download(url: str, path: str, *, sha256: str | None = None, timeout: float |
         try:
             _attempt(url, part, TIMEOUT if timeout is None else timeout)
             break
-        except (OSError, http.client.HTTPException, _Final) as error:
+        except (OSError, http.client.HTTPException, UnicodeError, _Final) as error:
             why, passing = _explain(error, received=part.size() > started)
         if part.size() > furthest:
             failures, furthest = 0, part.size()
@@ -246,6 +246,8 @@ def _explain(error, received):
         return 'the connection was closed too early', True
     if isinstance(error, OSError):
         return error.strerror or str(error), not isinstance(error, ssl.SSLCertVerificationError)
+    if isinstance(error, UnicodeError):
+        return 'no server can have this name', False
     return str(error) or type(error).__name__, not isinstance(error, (_Final, http.client.InvalidURL))
 
 

@@ -126,16 +126,16 @@ def _extract(source, archive, folder):
     try:
         with tarfile.open(archive, 'r:*') as tar:
             for member in tar:
-                path = os.path.realpath(os.path.join(folder, member.name))
-                size += member.size
-                if not path.startswith(folder + os.sep) and path != folder:
-                    raise CheckpointError(f'{source} is refused: {member.name} would be written outside its folder.')
-                if size > LARGEST:
-                    raise CheckpointError(f'{source} is refused: it has more than {LARGEST / 1e9:.3g} GB in it.')
                 if member.isdir():
                     continue
+                path = os.path.realpath(os.path.join(folder, member.name))
+                if not path.startswith(folder + os.sep):
+                    raise CheckpointError(f'{source} is refused: {member.name} would be written outside its folder.')
                 if not member.isfile():
                     raise CheckpointError(f'{source} is refused: {member.name} in it is a link or a device, no file.')
+                size += member.size
+                if size > LARGEST:
+                    raise CheckpointError(f'{source} is refused: it has more than {LARGEST / 1e9:.3g} GB in it.')
                 os.makedirs(os.path.dirname(path), exist_ok=True)
                 with tar.extractfile(member) as packed, open(path, 'wb') as file:
                     shutil.copyfileobj(packed, file, 1 << 20)

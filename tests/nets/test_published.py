@@ -1,4 +1,5 @@
 """Weights from the web, off a server on this machine that fails, stalls, cuts off and lies: what is read is right."""
+import contextlib
 import fcntl
 import hashlib
 import http.server
@@ -8,6 +9,7 @@ import pathlib
 import pty
 import resource
 import signal
+import socket
 import struct
 import subprocess
 import sys
@@ -26,7 +28,6 @@ from nets.weights import download, published
 
 ROOT = pathlib.Path(__file__).parents[2]
 VALUES = {'net/weights': np.random.RandomState(0).rand(300, 400).astype('f'), 'net/biases': np.arange(4, dtype='f')}
-HTML = b'<!DOCTYPE html><html><body>Please log in</body></html>'
 
 
 class Site(http.server.ThreadingHTTPServer):
@@ -55,15 +56,16 @@ class Handler(http.server.BaseHTTPRequestHandler):
         site.ranges.append(self.headers.get('Range'))
         self.answer(**(site.plan.pop(0) if site.plan else site.then))
 
-    def answer(self, status=200, ranges=True, sent=None, hold=False, length=None, kind='application/octet-stream'):
-        """`sent`: bytes until the connection is closed, or held; `length`: what is claimed."""
+    def answer(self, status=200, ranges=True, sent=None, hold=False, length=None, kind='application/octet-stream',
+               if_range=True, shift=0):
+        """`sent`: bytes until the connection is closed, or held; `length`: what is claimed; `shift`: of the range."""
         site, body = self.server, self.server.files.get(self.path)
         if body is None or status != 200:
             self.send_error(404 if body is None else status)
             return
         start = 0
-        if ranges and 'Range' in self.headers and self.headers['If-Range'] in (None, site.etag):
-            start = int(self.headers['Range'].removeprefix('bytes=').removesuffix('-'))
+        if ranges and 'Range' in self.headers and (not if_range or self.headers['If-Range'] in (None, site.etag)):
+            start = int(self.headers['Range'].removeprefix('bytes=').removesuffix('-')) + shift
             if start >= len(body):
                 self.send_error(416)
                 return
@@ -158,9 +160,8 @@ def left(cache):
 def refusal(source, **kwargs):
     with pytest.raises(CheckpointError) as caught:
         published.fetch(source, **kwargs)
-    text = str(caught.value)
-    assert 'Traceback' not in text and '\n' not in text and '..' not in text.replace('../', '')
-    return text
+    assert '\n' not in str(caught.value)
+    return str(caught.value)
 
 
 # Whole files.
@@ -301,15 +302,24 @@ def test_a_server_that_always_truncates_is_given_up(served, cache):
     assert left(cache) == ['inception_v1.ckpt']
 
 
-def test_a_file_that_changed_between_two_tries_is_begun_anew(served):
+@pytest.mark.parametrize('if_range', [True, False], ids=['', 'by a server that does not see it'])
+def test_a_file_that_changed_between_two_tries_is_begun_anew(served, if_range):
     site, url = served
     whole = site.files['/models/inception_v1.tar.gz']
     site.files['/models/inception_v1.tar.gz'] = bytes(len(whole))
     site.then = {'sent': 50_000, 'ranges': False}
     refusal(url)
     site.files['/models/inception_v1.tar.gz'], site.etag, site.then = whole, '"2"', {}
+    site.plan = [{'if_range': if_range}]
     check(published.fetch(url))
-    assert site.ranges[-1] == 'bytes=50000-'
+    assert site.ranges[-2 + if_range] == 'bytes=50000-'
+
+
+def test_another_part_than_was_asked_for_is_not_used(served):
+    site, url = served
+    site.plan = [{'sent': 50_000}, {'shift': 1000}]
+    check(published.fetch(url))
+    assert site.ranges == [None, 'bytes=50000-', None]
 
 
 @pytest.mark.parametrize('etag', ['', 'W/"1"'])
@@ -329,18 +339,38 @@ def test_without_a_length(served, cache):
     check(published.fetch(url))
 
 
-def test_no_network(tmp_path):
+def test_no_network():
     site = Site()
     site.shutdown()
     site.server_close()
     text = refusal(site.url + '/x.tar.gz')
     assert 'Connection refused' in text and 'pretrained=PATH' in text
-    assert 'is there a network?' in refusal('http://no-such-host.invalid/x.tar.gz')
+
+
+def test_a_name_server_that_is_away(served, monkeypatch):
+    site, url = served
+    find, away = socket.getaddrinfo, [True, False, True, False]
+
+    def getaddrinfo(*args, **kwargs):
+        if away.pop(0):
+            raise socket.gaierror(socket.EAI_NONAME, 'Name or service not known')
+        return find(*args, **kwargs)
+
+    monkeypatch.setattr(socket, 'getaddrinfo', getaddrinfo)
+    assert 'is there a network? (Name or service not known)' in refusal(url)  # at once
+    site.plan = [{'sent': 50_000}]
+    check(published.fetch(url))
+    assert site.ranges == [None, 'bytes=50000-'] and not away
 
 
 @pytest.mark.parametrize('url', ['http://', 'http://[::1/x.tar', 'http://host:port/x.tar.gz', 'https:///x.tgz'])
 def test_what_is_no_url(url):
     assert f'{url} is not a URL' in refusal(url)
+
+
+@pytest.mark.parametrize('url', ['http://a..b/x.tar.gz', f'http://{"a" * 64}.org/x.tar.gz'])
+def test_an_impossible_server(url):
+    assert 'no server can have this name' in refusal(url)
 
 
 def test_one_of_several_files(site):
@@ -349,10 +379,11 @@ def test_one_of_several_files(site):
 
 # Files that are not what they should be.
 
-@pytest.mark.parametrize('kind', ['text/html; charset=utf-8', 'application/gzip'])
+@pytest.mark.parametrize('page, kind', [(b'<p>Moved</p>', 'text/html; charset=utf-8'),
+                                        (b'\n<!DOCTYPE html><html></html>', 'application/gzip')])
 @pytest.mark.parametrize('name', ['x.tar.gz', 'weights.h5'])
-def test_a_web_page_in_place_of_the_file(site, kind, name, cache):
-    site.files[f'/{name}'], site.then = HTML, {'kind': kind}
+def test_a_web_page_in_place_of_the_file(site, page, kind, name, cache):
+    site.files[f'/{name}'], site.then = page, {'kind': kind}
     assert 'it is a web page' in refusal(f'{site.url}/{name}')
     assert len(site.ranges) == 1 and name not in left(cache)
 
@@ -397,6 +428,7 @@ def test_another_hash_is_refused(served, archive, cache, tmp_path):
     published.fetch(url)
     right = hashlib.sha256(archive).hexdigest()
     assert f'its SHA-256 is {right}, and should be {"0" * 64}' in refusal(url, sha256='0' * 64)
+    assert left(cache) == ['inception_v1.ckpt']
     check(published.fetch(url, sha256=right.upper()))
     (tmp_path / 'x.tar.gz').write_bytes(archive)
     assert 'is not the file that was expected' in refusal(str(tmp_path / 'x.tar.gz'), sha256='0' * 64)
@@ -537,8 +569,11 @@ def test_a_bar_on_a_terminal_that_has_a_size(columns, served, monkeypatch):
     with open(terminal, 'w') as stream:
         monkeypatch.setattr(sys, 'stderr', stream)
         published.fetch(served[1])
-        stream.flush()
-        shown = os.read(controller, 1 << 16).decode()
+    shown = b''
+    with contextlib.suppress(OSError):  # as Linux says the end
+        while block := os.read(controller, 1 << 16):
+            shown += block
     os.close(controller)
+    shown = shown.decode()
     assert 'inception_v1.tar.gz: ' in shown and 'left' in shown
     assert ('\rinception_v1.tar.gz: ' in shown) == bool(columns)
