@@ -51,8 +51,13 @@ def modules(true_5x5: bool = False) -> table.Table:
     ]
 
 
+def _rows(true_5x5, torch_padding, include_root_block=True):
+    rows = (ROOT_BLOCK if include_root_block else []) + modules(true_5x5)
+    return table.pad_as_torch(rows) if torch_padding else rows
+
+
 def inception_v1_base(inputs: tf.Tensor, final_endpoint: str = 'Mixed_5c', include_root_block: bool = True,
-                      scope: Scope = 'InceptionV1', true_5x5: bool = False) -> Net:
+                      scope: Scope = 'InceptionV1', true_5x5: bool = False, torch_padding: bool = False) -> Net:
     """Builds Inception V1 up to an endpoint.
 
     Args:
@@ -62,6 +67,9 @@ def inception_v1_base(inputs: tf.Tensor, final_endpoint: str = 'Mixed_5c', inclu
       include_root_block: whether to build the layers before the first module.
       scope: variable scope.
       true_5x5: whether the 5x5 convolutions are 5x5, as in the paper; the published weights have 3x3.
+      torch_padding: whether maps are padded as in torchvision's `googlenet`, for weights from there: the first
+        convolution alike on all sides, the max poolings with a stride at the end alone. Images whose size is one less
+        than a multiple of 16, such as 223x223, are padded so in any case.
 
     Returns:
       The last output, [batch, height, width, maps], and a dictionary endpoint -> output.
@@ -70,7 +78,7 @@ def inception_v1_base(inputs: tf.Tensor, final_endpoint: str = 'Mixed_5c', inclu
       ValueError: the endpoint is unknown (nothing has been built then), or the images do not fit.
       RuntimeError: called eagerly or in a tf.function, and nothing would hold the variables.
     """
-    rows = (ROOT_BLOCK if include_root_block else []) + modules(true_5x5)
+    rows = _rows(true_5x5, torch_padding, include_root_block)
     with slim.arg_scope([slim.conv2d], weights_initializer=tf.compat.v1.truncated_normal_initializer(stddev=0.01)):
         return table.build(rows, inputs, final_endpoint, scope, default_name='InceptionV1')
 
@@ -79,7 +87,7 @@ def inception_v1(inputs: tf.Tensor, num_classes: int | None = 1000, is_training:
                  dropout_keep_prob: float = 0.8, prediction_fn: Callable = slim.softmax, spatial_squeeze: bool = True,
                  reuse: bool | None = None, scope: Scope = 'InceptionV1',
                  global_pool: bool = False, create_aux_logits: bool = False,
-                 true_5x5: bool = False) -> Net:
+                 true_5x5: bool = False, torch_padding: bool = False) -> Net:
     """Builds Inception V1 with its classifier.
 
     Args:
@@ -95,7 +103,7 @@ def inception_v1(inputs: tf.Tensor, num_classes: int | None = 1000, is_training:
         the map for images below 224 pixels; larger images need `global_pool` (or `spatial_squeeze=False`).
       create_aux_logits: whether to build the paper's two auxiliary classifiers, endpoints `AuxLogits_4b` and
         `AuxLogits_4e`. They serve training only, with weight 0.3; the published weights have none.
-      true_5x5: see `inception_v1_base`.
+      true_5x5, torch_padding: see `inception_v1_base`.
 
     Returns:
       Logits, or without classes the pooled features [batch, 1, 1, 1024]; and a dictionary endpoint -> output, with
@@ -110,8 +118,8 @@ def inception_v1(inputs: tf.Tensor, num_classes: int | None = 1000, is_training:
         if num_classes and create_aux_logits:
             heads.check_aux_logits(inputs)
         if num_classes and spatial_squeeze and not global_pool:
-            heads.check_single_logits(inputs, table.least_size(ROOT_BLOCK + modules(), 8) - 1, 'InceptionV1')
-        net, end_points = inception_v1_base(inputs, scope=scope, true_5x5=true_5x5)
+            heads.check_single_logits(inputs, table.least_size(_rows(true_5x5, torch_padding), 8) - 1, 'InceptionV1')
+        net, end_points = inception_v1_base(inputs, scope=scope, true_5x5=true_5x5, torch_padding=torch_padding)
         if create_aux_logits and num_classes:
             for module in ('4b', '4e'):                             # 4a and 4d of the paper
                 name = f'AuxLogits_{module}'

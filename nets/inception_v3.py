@@ -63,7 +63,7 @@ TABLE: table.Table = [                                              # output for
 
 
 def inception_v3_base(inputs: tf.Tensor, final_endpoint: str = 'Mixed_7c', min_depth: int = 16,
-                      depth_multiplier: float = 1.0, scope: Scope = None) -> Net:
+                      depth_multiplier: float = 1.0, scope: Scope = None, torch_padding: bool = False) -> Net:
     """Builds Inception V3 up to an endpoint.
 
     Args:
@@ -73,6 +73,8 @@ def inception_v3_base(inputs: tf.Tensor, final_endpoint: str = 'Mixed_7c', min_d
       min_depth: least width of a layer that `depth_multiplier` changes.
       depth_multiplier: factor of the width of all layers.
       scope: variable scope; None is `InceptionV3`.
+      torch_padding: whether the average poolings count the zeros around the map, as in the `inception_v3` of
+        torchvision and timm, for weights from there.
 
     Returns:
       The last output, [batch, height, width, maps], and a dictionary endpoint -> output.
@@ -83,6 +85,8 @@ def inception_v3_base(inputs: tf.Tensor, final_endpoint: str = 'Mixed_7c', min_d
       RuntimeError: called eagerly or in a tf.function, and nothing would hold the variables.
     """
     rows = table.scale_widths(TABLE, depth_multiplier, min_depth)
+    if torch_padding:
+        rows = table.pad_as_torch(rows)
     return table.build(rows, inputs, final_endpoint, scope, default_name='InceptionV3')
 
 
@@ -90,7 +94,7 @@ def inception_v3(inputs: tf.Tensor, num_classes: int | None = 1000, is_training:
                  dropout_keep_prob: float = 0.8, min_depth: int = 16, depth_multiplier: float = 1.0,
                  prediction_fn: Callable = slim.softmax, spatial_squeeze: bool = True, reuse: bool | None = None,
                  create_aux_logits: bool = True, scope: Scope = 'InceptionV3',
-                 global_pool: bool = False) -> Net:
+                 global_pool: bool = False, torch_padding: bool = False) -> Net:
     """Builds Inception V3 with its classifier.
 
     Args:
@@ -108,6 +112,7 @@ def inception_v3(inputs: tf.Tensor, num_classes: int | None = 1000, is_training:
       scope: variable scope.
       global_pool: whether to average over the whole map, whatever its size, rather than over 8x8. The 8x8 shrinks to
         the map for images below 299 pixels; images above 330 need `global_pool` (or `spatial_squeeze=False`).
+      torch_padding: see `inception_v3_base`.
 
     Returns:
       Logits, or without classes the pooled features [batch, 1, 1, 2048]; and a dictionary endpoint -> output, with
@@ -121,7 +126,8 @@ def inception_v3(inputs: tf.Tensor, num_classes: int | None = 1000, is_training:
             slim.arg_scope([slim.batch_norm, slim.dropout], is_training=is_training):
         if num_classes and spatial_squeeze and not global_pool:
             heads.check_single_logits(inputs, table.least_size(TABLE, 9) - 1, 'InceptionV3')
-        net, end_points = inception_v3_base(inputs, min_depth=min_depth, depth_multiplier=depth_multiplier, scope=scope)
+        net, end_points = inception_v3_base(inputs, min_depth=min_depth, depth_multiplier=depth_multiplier, scope=scope,
+                                            torch_padding=torch_padding)
         if create_aux_logits and num_classes:
             with tf.compat.v1.variable_scope('AuxLogits'):
                 end_points['AuxLogits'] = _aux_logits(

@@ -22,6 +22,7 @@ from nets import names
 from nets.scopes import Net, Scope, network_scope
 
 Kernel = int | tuple[int, int]
+Padding = str | tuple[int, int]         # `SAME`, `VALID`, or how many rows and columns go before and after
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,7 +32,7 @@ class Layer:
     kind: str
     kernel: Kernel
     stride: int
-    padding: str
+    padding: Padding
     width: int | None
     scope: str | None
     op: Callable
@@ -50,10 +51,16 @@ class Layer:
         place = '1a' if smaller else '0' + chr(ord('a') + position)
         return self.scope or f'{self.kind}_{place}_{self.size[0]}x{self.size[1]}'
 
-    def build(self, net: tf.Tensor, scope: str | None) -> tf.Tensor:
-        """Applies the layer to `net`, [batch, height, width, channels]."""
+    def build(self, net: tf.Tensor, scope: str | None, data_format: str = 'NHWC') -> tf.Tensor:
+        """Applies the layer to `net`, images in the order of `data_format`."""
+        padding = self.padding
+        if not isinstance(padding, str):
+            around = {'N': (0, 0), 'H': padding, 'W': padding, 'C': (0, 0)}
+            # By hand: a zero that an average counts, and what no maximum is taken from.
+            value = net.dtype.min if self.kind == 'MaxPool' else 0
+            net, padding = tf.pad(net, [around[axis] for axis in data_format], constant_values=value), 'VALID'
         width = [] if self.width is None else [self.width]
-        return self.op(net, *width, self.kernel, stride=self.stride, padding=self.padding, scope=scope)
+        return self.op(net, *width, self.kernel, stride=self.stride, padding=padding, scope=scope)
 
 
 Branch = Sequence[Layer | tuple[Layer, ...]]
@@ -62,7 +69,7 @@ Item = Layer | Module | Callable[[tf.Tensor, str | None], tf.Tensor]
 Table = list[tuple[str | None, Item]]
 
 
-def conv(width: int, kernel: Kernel, stride: int = 1, padding: str = 'SAME', scope: str | None = None,
+def conv(width: int, kernel: Kernel, stride: int = 1, padding: Padding = 'SAME', scope: str | None = None,
          op: Callable = slim.conv2d) -> Layer:
     """A convolution to `width` maps by `op`, under whatever `slim.arg_scope` sets for it.
 
@@ -71,12 +78,12 @@ def conv(width: int, kernel: Kernel, stride: int = 1, padding: str = 'SAME', sco
     return Layer('Conv2d', kernel, stride, padding, width, scope, op)
 
 
-def max_pool(kernel: Kernel, stride: int = 1, padding: str = 'SAME', scope: str | None = None) -> Layer:
+def max_pool(kernel: Kernel, stride: int = 1, padding: Padding = 'SAME', scope: str | None = None) -> Layer:
     """A max pooling."""
     return Layer('MaxPool', kernel, stride, padding, None, scope, slim.max_pool2d)
 
 
-def avg_pool(kernel: Kernel, stride: int = 1, padding: str = 'SAME', scope: str | None = None) -> Layer:
+def avg_pool(kernel: Kernel, stride: int = 1, padding: Padding = 'SAME', scope: str | None = None) -> Layer:
     """An average pooling."""
     return Layer('AvgPool', kernel, stride, padding, None, scope, slim.avg_pool2d)
 
@@ -95,13 +102,40 @@ def depth(multiplier: float, min_depth: int) -> Callable[[int], int]:
 def scale_widths(table: Table, depth_multiplier: float, min_depth: int) -> Table:
     """Returns the table with every layer's width changed as `depth` says, which has the arguments."""
     scaled = depth(depth_multiplier, min_depth)
+    return _with_layers(table, lambda layer: dataclasses.replace(layer, width=layer.width and scaled(layer.width)))
 
-    def scale(item):
+
+def pad_as_torch(table: Table) -> Table:
+    """Returns the table with the paddings of PyTorch's ports of TF-Slim's networks where `SAME` is another.
+
+    A convolution with a stride is padded alike on all sides; a max pooling with one begins at the first row and column,
+    whatever the size; an average pooling counts the zeros around the map.
+    """
+    def pad(layer):
+        half = max(layer.size) // 2
+        paddings = {'Conv2d': (half, half), 'MaxPool': (0, half), 'AvgPool': (half, half)}
+        same = layer.padding != 'SAME' or layer.stride == 1 and layer.kind != 'AvgPool'
+        return layer if same else dataclasses.replace(layer, padding=paddings[layer.kind])
+
+    return _with_layers(table, pad)
+
+
+def _with_layers(table, change):
+    def changed(item):
         if isinstance(item, Layer):
-            return dataclasses.replace(item, width=item.width and scaled(item.width))
-        return type(item)(map(scale, item)) if isinstance(item, tuple | list) else item
+            return change(item)
+        return type(item)(map(changed, item)) if isinstance(item, tuple | list) else item
 
-    return [(name, scale(item)) for name, item in table]
+    return [(name, changed(item)) for name, item in table]
+
+
+def convolutions(module: Module) -> list[str]:
+    """Returns the scopes of a module's convolutions within its own, in the order in which they are built."""
+    scopes = []
+    for number, branch in enumerate(module):
+        layers = [layer for part in branch for layer in (part if isinstance(part, tuple) else (part,))]
+        scopes += [f'Branch_{number}/{layer.scope_at(i)}' for i, layer in enumerate(layers) if layer.width]
+    return scopes
 
 
 def least_size(table: Table, output: int = 1) -> int:
@@ -111,7 +145,9 @@ def least_size(table: Table, output: int = 1) -> int:
     """
     def before(item, size):
         if isinstance(item, Layer):
-            return (size - 1) * item.stride + (max(item.size) if item.padding == 'VALID' else 1)
+            if isinstance(item.padding, str):
+                return (size - 1) * item.stride + (max(item.size) if item.padding == 'VALID' else 1)
+            return (size - 1) * item.stride + max(item.size) - sum(item.padding)
         if isinstance(item, tuple):
             return max(before(branch, size) for branch in item)
         if isinstance(item, list):
@@ -167,7 +203,7 @@ def build(table: Table, inputs: tf.Tensor, final_endpoint: str | None = None,
 def build_item(item: Item, net: tf.Tensor, scope: str | None, data_format: str = 'NHWC') -> tf.Tensor:
     """Applies what stands in a row to `net`."""
     if isinstance(item, Layer):
-        return item.build(net, scope)
+        return item.build(net, scope, data_format)
     if isinstance(item, tuple):
         with tf.compat.v1.variable_scope(scope):
             return build_branches(item, net, data_format)
@@ -183,7 +219,8 @@ def build_branches(branches: Module, inputs: tf.Tensor, data_format: str = 'NHWC
         with tf.compat.v1.variable_scope(f'Branch_{number}'):
             for part in branch:
                 layers = (part,) if isinstance(part, Layer) else part
-                side_by_side = [layer.build(net, layer.scope_at(position + i)) for i, layer in enumerate(layers)]
+                side_by_side = [layer.build(net, layer.scope_at(position + i), data_format)
+                                for i, layer in enumerate(layers)]
                 net = tf.concat(side_by_side, axis) if len(layers) > 1 else side_by_side[0]
                 position += len(layers)
         outputs.append(net)
