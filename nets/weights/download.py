@@ -187,16 +187,13 @@ def _attempt(url, part, timeout):
             _receive(url, response, file)
 
 
-@contextlib.contextmanager
 def _answer(request, part, timeout):
     try:
-        response = urllib.request.urlopen(request, timeout=timeout)
+        return urllib.request.urlopen(request, timeout=timeout)
     except urllib.error.HTTPError as error:
         if error.code == 416:  # there is no more of the file than has come, which was not found to be whole
             part.remove()
         raise
-    with response:
-        yield response
 
 
 def _receive(url, response, file):

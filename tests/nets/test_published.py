@@ -22,7 +22,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from nets import checkpoints, registry
+from nets import checkpoints, registry, weights
 from nets.checkpoints import CheckpointError, Reader
 from nets.weights import download, published
 
@@ -145,8 +145,9 @@ def served(site, archive):
     return site, site.url + '/models/inception_v1.tar.gz'
 
 
-def check(path):
-    reader = Reader(path)
+def check(opened):
+    """A checkpoint, opened or not, has VALUES."""
+    reader = Reader(opened) if isinstance(opened, str) else opened
     assert reader.shapes == {name: value.shape for name, value in VALUES.items()}
     for name, value in VALUES.items():
         np.testing.assert_array_equal(reader.value(name), value)
@@ -182,7 +183,7 @@ def test_the_published_weights_of_a_network(served, monkeypatch):
     row = registry.get('inception_v1')
     site.files['/models/' + row.weights] = site.files['/models/inception_v1.tar.gz']
     monkeypatch.setattr(registry, 'WEIGHTS_URL', site.url + '/models/')
-    check(published.fetch(published.of(row)))
+    check(weights.read(published.of(row), row))
     with pytest.raises(CheckpointError, match='no published weights of cifarnet, only of: vgg_16, '):
         published.of(registry.get('cifarnet'))
 
