@@ -246,12 +246,18 @@ def writing(path: str) -> Iterator[None]:
                        'whole, and the same command goes on from them.') from None
 
 
-def write_json(path: str, content: object) -> None:
-    """Writes a JSON file, whole or not at all, whoever else does so."""
+@contextlib.contextmanager
+def whole_file(path: str) -> Iterator[str]:
+    """Gives a path to write to; at the end the file is moved to `path`, whoever else does so."""
     folder, name = os.path.split(path)
-    with tempfile.TemporaryDirectory(prefix=_PART, dir=folder) as work:
+    with tempfile.TemporaryDirectory(prefix=_PART, dir=folder or '.') as work:
         part = os.path.join(work, name)
-        with open(part, 'w', encoding='utf-8') as file:
-            json.dump(content, file, indent=1)
-            file.write('\n')
+        yield part
         os.replace(part, path)
+
+
+def write_json(path: str, content: object) -> None:
+    """Writes a JSON file, whole or not at all."""
+    with whole_file(path) as part, open(part, 'w', encoding='utf-8') as file:
+        json.dump(content, file, indent=1)
+        file.write('\n')

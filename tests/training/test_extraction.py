@@ -462,3 +462,62 @@ def test_the_script(settings, capsys, monkeypatch):
     assert extract_endpoints.main(['extract_endpoints.py', *given, '--pool=max']) == 2
     assert extract_endpoints.main(['extract_endpoints.py', *given, '--checkpoint_path=/nowhere']) == 1
     assert capsys.readouterr().err.endswith('extract_endpoints.py: There is no checkpoint /nowhere.\n')
+
+
+@pytest.fixture
+def plotting(settings, photos, tmp_path):
+    """The config of a picture."""
+    pytest.importorskip('matplotlib')
+    from training import feature_maps
+
+    def plot(name='maps.png', **changes):
+        config = settings(**{'images': str(photos / 'a.png'), 'plot': str(tmp_path / name), **changes})
+        feature_maps.plot(config, quiet)
+        return PIL.Image.open(tmp_path / name)
+
+    return plot
+
+
+def test_a_picture_of_the_maps(plotting, settings, tmp_path):
+    picture = np.asarray(plotting(endpoints='conv1,pool2,Logits').convert('RGB'))
+    assert len(np.unique(picture.reshape(-1, 3), axis=0)) > 200        # no empty page
+    assert picture.shape[1] == 1400 and picture.shape[0] > np.asarray(plotting(endpoints='conv1')).shape[0]
+    assert os.listdir(tmp_path) == ['maps.png'], 'nothing else is written'
+
+
+def test_what_a_picture_shows():
+    pytest.importorskip('matplotlib')
+    from training import feature_maps
+
+    maps = np.zeros([4, 4, 40], np.float32)
+    maps[:, 0, 7], maps[:, :, 8], maps[0, 0, 30] = 2, 100, 3        # 8 is strong, but the same everywhere
+    assert feature_maps.strongest(maps)[:2] == [7, 30]
+    values = {'Mixed_3c': maps, 'Logits': np.array([0.5, 9, 3]), 'unit': np.ones([2, 3, 4])}
+    figure = feature_maps.draw(np.zeros([8, 8, 3]), values, 'a photo')
+    photo, *axes = figure.axes
+    assert photo.get_title() == 'a photo'
+    assert [panel.get_title(loc='left') for panel in axes] == [
+        'Mixed_3c  4x4x40, the 16 of its 40 maps that vary most', 'Logits  3, the largest: 1 (9), 2 (3), 0 (0.5)',
+        'unit  2x3x4, its 4 maps']
+    assert [text.get_text() for text in axes[0].texts][:2] == ['7', '30']
+    drawn = axes[0].images[0].get_array()
+    assert drawn[5, 5] == 1 and drawn[5, 100] == 0
+
+
+def test_what_cannot_be_drawn(plotting, photos, damaged):
+    for changes, error, message in [
+        (dict(images=str(photos)), ConfigError, 'draws one image, and .* has 7: name it, --images='),
+        (dict(name='maps.jpeg2'), ConfigError, r'its name must end in one of .*\.png'),
+        (dict(images=str(damaged / 'a.png')), DatasetError, r'^a\.png is no image that can be read'),
+        (dict(name='no/maps.png'), RunError, r'no/maps\.png cannot be written: No such file'),
+    ]:
+        with pytest.raises(error, match=message):
+            plotting(**changes)
+
+
+def test_without_matplotlib(settings, photos, monkeypatch):
+    from training import feature_maps
+
+    monkeypatch.setitem(sys.modules, 'matplotlib.backends.backend_agg', None)
+    with pytest.raises(RunError, match=r"--plot needs matplotlib: pip install 'slim-zoo\[plot\]'\."):
+        feature_maps.plot(settings(images=str(photos / 'a.png'), plot='maps.png'), quiet)
