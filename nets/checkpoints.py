@@ -171,8 +171,8 @@ def restore(
 def adapt_channels(kernel: np.ndarray, channels: int) -> np.ndarray:
     """The kernel of a first layer for images of another number of channels.
 
-    For one channel it is summed over its own; for more they are repeated, in turn, and scaled so that images whose
-    channels are alike answer as before (as timm does).
+    For one channel its own are summed, so that a grey image answers as it would with three; for more they are repeated
+    in turn, and made smaller, so that sums stay what they were. timm does the same (`adapt_input_conv`).
 
     Args:
       kernel: [height, width, channels of the published weights, maps].
@@ -201,17 +201,17 @@ def _reason_of(reader, variables, missing, misshapen):
     if len(missing) == len(variables):
         roots = sorted({name.split('/')[0] for name in reader.shapes if '/' in name})
         of = ', '.join(row.name for row in registry.NETWORKS.values() if row.scope and row.scope in roots)
-        return (f'it is a checkpoint of another network ({of or ", ".join(roots[:3]) or "without scopes"}) and has none '
-                f'of the {len(variables)} variables wanted.')
+        return (f'it is a checkpoint of another network ({of or ", ".join(roots[:3]) or "without scopes"}) and has '
+                f'none of the {len(variables)} variables wanted.')
     shapes = [(there, tuple(variables[name].shape)) for name, there in misshapen.items()]
     if shapes and not missing and all(there[:-1] == here[:-1] for there, here in shapes):
         counts = sorted({(there[-1], here[-1]) for there, here in shapes})
         why = 'it was made for another number of classes.'
         if counts in ([(1000, 1001)], [(1001, 1000)]):
             (there, here), = counts
-            why += (f' It has {there}, where {here} are wanted: 1001 are the classes of ImageNet with a background class '
-                    f'0, 1000 without. Make the network with num_classes={there}, and see that the labels fit: '
-                    'labels_offset=1 takes the background away.')
+            why += (f' It has {there}, where {here} are wanted: 1001 are the classes of ImageNet with a background, '
+                    f'class 0, and 1000 without. Make the network with num_classes={there}, and see that the labels '
+                    'fit: labels_offset=1 takes the background away.')
         return why
     if shapes and all(len(there) == len(here) > 2 and there[-1] == here[-1] for there, here in shapes):
         return f'its first layer takes {shapes[0][0][-2]} channels, where the images have {shapes[0][1][-2]}.'

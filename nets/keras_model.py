@@ -36,12 +36,10 @@ class Network(keras.layers.Layer):
         # Under names that Keras does not look through: the variables are its own weights.
         self._network = _Untracked(model)
         trained = {id(variable) for variable in model.trainable_variables}
-        for name, variable in model.by_name.items():
-            weight = self.add_weight(
-                name=name.replace('/', '.'), shape=variable.shape, dtype='float32', autocast=False,
-                initializer=lambda shape, dtype, value=variable: tf.convert_to_tensor(value),
-                trainable=id(variable) in trained, aggregation='mean')
-            model.by_name[name] = weight.value
+        model.adopt({name: self.add_weight(
+            name=name.replace('/', '.'), shape=variable.shape, dtype='float32', autocast=False,
+            initializer=lambda shape, dtype, value=variable: tf.convert_to_tensor(value),
+            trainable=id(variable) in trained, aggregation='mean').value for name, variable in model.by_name.items()})
         self.built = True
 
     @property
@@ -49,7 +47,7 @@ class Network(keras.layers.Layer):
         """The `Model`, whose variables are this layer's weights."""
         return self._network.model
 
-    def call(self, images, training: bool | None = False):
+    def call(self, images, training: bool | None = None):
         """See the class."""
         training = bool(training) and self.trainable
         if self.endpoints:
@@ -72,7 +70,7 @@ def as_keras(model: Model, endpoints: Iterable[str] | str = ()) -> keras.Model:
 
     From now on its weights and the variables of `model` are the same: what one learns, restores or saves is the other's
     too. Freeze, restore and reset the classifier before, or `layer.trainable = False` after. It saves to a `.keras`
-    file, which `keras.models.load_model` reads wherever `nets` can be imported.
+    file, which `keras.models.load_model` reads after `import nets.keras_model`.
 
     Args:
       model: the model.

@@ -321,6 +321,11 @@ class Model(tf.Module):
         from nets import keras_model
         return keras_model.as_keras(self, endpoints)
 
+    def adopt(self, variables: dict[str, tf.Variable]) -> None:
+        """Takes these variables in place of those of the same names, and their values with them."""
+        self.by_name.update(variables)
+        self._forget_traces()
+
     def config(self) -> dict[str, Any]:
         """The arguments that make such a model, without its weights."""
         return dict(network=self.network, num_classes=self.num_classes, image_size=self.image_size,
@@ -381,13 +386,13 @@ class Model(tf.Module):
 
     def _end_points(self, images, training, wanted) -> EndPoints:
         """Builds no further than the last that is wanted, where the base function has it."""
-        if self._row.base is not None:
-            try:
-                _, end_points = self._held(self._base, images, _Mode(training), wanted[-1])
+        order = list(self.endpoint_shapes) if self._row.base is not None else []
+        for stop in order[order.index(wanted[-1]):] if order else ():
+            # What lies within a row, or in the classifier, is refused at once.
+            with contextlib.suppress(names.UnknownNameError):
+                _, end_points = self._held(self._base, images, _Mode(training), stop)
                 if all(name in end_points for name in wanted):
                     return end_points
-            except names.UnknownNameError:
-                pass        # an endpoint of the classifier
         return self.build(images, training)[1]
 
     def _select(self, images, training, wanted, size=None):
@@ -434,6 +439,10 @@ class Model(tf.Module):
                 continue                                            # a classifier for other classes
             if there and self.channels != self._row.channels and len(there) >= 4 \
                     and (there[-2], here[-2]) == (self._row.channels, self.channels) and there[-1] == here[-1]:
+                if name.endswith('/depthwise_weights'):
+                    raise checkpoints.CheckpointError(
+                        f'The first layer of {self.network} filters each channel apart, so that its weights cannot be '
+                        f'made into ones for {self.channels} channels: give it images with {self._row.channels}.')
                 changed[name] = checkpoints.adapt_channels(source.value(name), self.channels)
             wanted[name] = variable
         checkpoints.restore(source, wanted, changed=changed)
