@@ -229,6 +229,8 @@ def read(path: str, network: registry.Network) -> Values:
         values.update({f'{network.scope}/{layer.ours}/{leaf}': value for leaf, value in of_layer.items()})
     if network.name.startswith('vgg'):
         name = f'{network.scope}/conv1/conv1_1/weights'
+        if values[name].shape[2] != 3:
+            raise CheckpointError(f'{path} is for images of {values[name].shape[2]} channels, not of 3.')
         values[name] = values[name] / (255 * np.asarray(STANDARD_DEVIATIONS, np.float32)[:, None])
     return Values(path, values, [f'{network.scope}/{scope}' for scope in lacks])
 
