@@ -30,9 +30,10 @@ class Files:
     def __init__(self, names: Sequence[str], root: str, order: str):
         """Takes the names, which are relative to `root`."""
         self.count, self.order = len(names), order
-        encoded = [os.fsencode(name) for name in names]
-        digest = hashlib.sha256(b''.join(name + b'\0' for name in encoded)).hexdigest()
-        self.identity = {'num_images': self.count, 'names_sha256': digest}
+        encoded, digest = [os.fsencode(name) for name in names], hashlib.sha256()
+        for name in encoded:
+            digest.update(name + b'\0')
+        self.identity = {'num_images': self.count, 'names_sha256': digest.hexdigest()}
         self._root = os.fsencode(os.path.join(root, ''))
         with tf.device('/cpu:0'):
             # A tensor, so that the graphs that read it hold no copy.

@@ -236,14 +236,15 @@ class Shard:
 
 
 @contextlib.contextmanager
-def writing(path: str) -> Iterator[None]:
-    """Turns a full disk and the like into a RunError: what cannot be written, why, and what is kept."""
+def writing(path: str, then: str = ' What is there is whole, and the same command goes on from it.') -> Iterator[None]:
+    """Turns a full disk and the like into a RunError: what cannot be written, why, and what can be done."""
     try:
         yield
     except (OSError, tf.errors.OpError) as error:
         text = getattr(error, 'strerror', None) or getattr(error, 'message', None) or str(error)
-        raise RunError(f'{path} cannot be written: {text.split("; ")[-1].rstrip(".")}. The shards that are there are '
-                       'whole, and the same command goes on from them.') from None
+        if isinstance(error, FileNotFoundError):
+            then = ' If another process works on the same shards, give each its --shard_index.'
+        raise RunError(f'{path} cannot be written: {text.split("; ")[-1].rstrip(".")}.{then}') from None
 
 
 @contextlib.contextmanager

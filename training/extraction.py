@@ -4,6 +4,7 @@ A shard holds whole batches, so that what a batch is does not depend on where a 
 taken up again, or shared by several workers, gives the same bits as one that was not. What is done is told by the
 shards that are there; nothing else is kept.
 """
+import contextlib
 import fnmatch
 import glob
 import hashlib
@@ -69,7 +70,7 @@ def extract(config: ExtractConfig, say: Callable[[str], None] = print) -> dict[s
     if len(todo) < mine:
         say(f'{mine - len(todo)} of {mine} shards are there.')
     began = time.monotonic()
-    done = _run(config, images, network, job, todo) if todo else 0
+    done = _run(config, images, network, job, todo, say) if todo else 0
     index = job.finish()
     if done:
         seconds = time.monotonic() - began
@@ -318,7 +319,7 @@ def _short(value):
     return f'{value[:12]}...' if isinstance(value, str) and len(value) == 64 else value
 
 
-def _run(config, images, network, job, todo):
+def _run(config, images, network, job, todo, say):
     """Writes the shards `todo`; returns the number of images read."""
     channels, preprocess = network.preprocessing_of(images)
     batches = iter(make_batches(images, todo, config.shard_size, config.batch_size, channels, preprocess,
@@ -326,6 +327,7 @@ def _run(config, images, network, job, todo):
     starts = {number: range(number * config.shard_size, min((number + 1) * config.shard_size, images.count),
                             config.batch_size) for number in todo}
     progress, step = Progress(sum(map(len, starts.values())), 0, config.batch_size, 'batch'), 0
+    told = False
     with _StopSignals() as stop:
         try:
             for order, number in enumerate(todo, 1):
@@ -342,6 +344,9 @@ def _run(config, images, network, job, todo):
                         faults += _faults(images, batch['position'].numpy()[~readable].tolist(), channels)
                         step += 1
                         progress.step()
+                        if stop.signal and not told:
+                            told = True
+                            say('Stopping at the end of this shard; asked again, at once.')
                     job.note_skipped(number, faults)
                     shard.close()
                 except BaseException:
@@ -360,12 +365,14 @@ def _next(batches, images, positions, channels):
     try:
         return next(batches)
     except tf.errors.OpError as error:
+        raise _explained(error, images, positions, channels) from None
+
+
+def _explained(error, images, positions, channels):
+    with contextlib.suppress(tf.errors.OpError):    # where what holds the images is itself damaged
         for fault in find_faults(images, positions, channels).values():
-            raise RunError(f'{fault} --skip_unreadable leaves such images out.') from None
-        explained = images.explain(error, positions[0])
-        if explained is error:
-            raise
-        raise explained from None
+            return RunError(f'{fault} --skip_unreadable leaves such images out.')
+    return images.explain(error, positions[0])
 
 
 def _values(network, images, config):

@@ -54,8 +54,10 @@ def plot(config: ExtractConfig, say: Callable[[str], None] = print) -> None:
     values = {name: value.numpy()[0] for name, value in network.compute(batch['image']).items()}
     title = f'{os.path.basename(str(config.images))}\n{config.model_name} at {network.size}x{network.size}'
     figure = draw(batch['image'].numpy()[0], values, title)
-    with writing(path), whole_file(path) as part:
-        figure.savefig(part, format=kind, dpi=_DOTS)
+    with writing(path, then=''):
+        os.makedirs(os.path.dirname(path) or '.', exist_ok=True)
+        with whole_file(path) as part:
+            figure.savefig(part, format=kind, dpi=_DOTS)
     say(f'{path} shows {", ".join(values)} of {config.images}.')
 
 

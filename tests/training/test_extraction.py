@@ -270,6 +270,25 @@ def test_an_unreadable_image_of_a_dataset_is_named(settings, damaged):
                            quiet)
 
 
+def test_a_dataset_whose_image_was_removed(settings, photos, tmp_path, monkeypatch):
+    shutil.copytree(photos, tmp_path / 'photos')
+    config = settings(dataset_name='image_folder', dataset_dir=str(tmp_path / 'photos'), validation_fraction=0.1)
+    begin = extraction._Job.begin
+    monkeypatch.setattr(extraction._Job, 'begin', lambda job: ((tmp_path / 'photos/c/9.png').unlink(), begin(job)))
+    with pytest.raises((RunError, DatasetError), match=r'9\.png'):
+        extraction.extract(config, quiet)
+
+
+@pytest.mark.parametrize('file_format', FORMATS)
+def test_a_shard_may_be_left_without_images(settings, damaged, tmp_path, file_format):
+    (tmp_path / 'list').write_text(f'{damaged}/a.png\n{damaged}/c/9.png\n{damaged}/c/10.png\n')
+    config = settings(file_list=str(tmp_path / 'list'), skip_unreadable=True, format=file_format, images_per_shard=2)
+    index = extraction.extract(config, quiet)
+    assert [shard['num_images'] for shard in index['shards']] == [0, 1] and len(index['skipped']) == 2
+    if file_format != 'tfrecord':       # a file without records
+        assert load(config.output_dir)['names'].tolist() == [f'{damaged}/c/10.png']
+
+
 @pytest.mark.parametrize('file_format', FORMATS)
 def test_unreadable_images_are_left_out(settings, damaged, file_format, tmp_path):
     """The others keep their order, and their bits."""
@@ -363,8 +382,10 @@ def test_asked_to_stop_it_ends_at_a_whole_shard(settings, monkeypatch):
         add(self, *args)
 
     monkeypatch.setattr(Shard, 'add', stopped)
+    said = []
     with pytest.raises(Interrupted, match='1 of 2 shards are whole, and the same command goes on') as caught:
-        extraction.extract(settings(), quiet)
+        extraction.extract(settings(), said.append)
+    assert said[-1] == 'Stopping at the end of this shard; asked again, at once.'
     assert caught.value.exit_code == 128 + signal.SIGTERM
     assert sorted(os.listdir(settings().output_dir)) == ['features-00000-of-00002.npz', 'index.json']
 
@@ -479,10 +500,10 @@ def plotting(settings, photos, tmp_path):
 
 
 def test_a_picture_of_the_maps(plotting, settings, tmp_path):
-    picture = np.asarray(plotting(endpoints='conv1,pool2,Logits').convert('RGB'))
+    picture = np.asarray(plotting('new/maps.png', endpoints='conv1,pool2,Logits').convert('RGB'))
     assert len(np.unique(picture.reshape(-1, 3), axis=0)) > 200        # no empty page
     assert picture.shape[1] == 1400 and picture.shape[0] > np.asarray(plotting(endpoints='conv1')).shape[0]
-    assert os.listdir(tmp_path) == ['maps.png'], 'nothing else is written'
+    assert sorted(os.listdir(tmp_path)) == ['maps.png', 'new'] and os.listdir(tmp_path / 'new') == ['maps.png']
 
 
 def test_what_a_picture_shows():
@@ -509,7 +530,7 @@ def test_what_cannot_be_drawn(plotting, photos, damaged):
         (dict(images=str(photos)), ConfigError, 'draws one image, and .* has 7: name it, --images='),
         (dict(name='maps.jpeg2'), ConfigError, r'its name must end in one of .*\.png'),
         (dict(images=str(damaged / 'a.png')), DatasetError, r'^a\.png is no image that can be read'),
-        (dict(name='no/maps.png'), RunError, r'no/maps\.png cannot be written: No such file'),
+        (dict(name='damaged/a.png/maps.png'), RunError, r'a\.png/maps\.png cannot be written: \w[\w ]+\.$'),
     ]:
         with pytest.raises(error, match=message):
             plotting(**changes)
