@@ -10,8 +10,8 @@ They are read for the networks that are the same functions there: torchvision's 
 - torchvision's VGG takes colours divided by their deviation. The first kernel takes the deviation, so that the network
   takes TF-Slim's images; of the mean colours, which differ by up to 0.5 of 255, it takes TF-Slim's.
 - The auxiliary classifiers of GoogLeNet were never trained, and are left out. That of Inception V3 is TF-Slim's.
-- All take images as the TF-Slim network does, but for timm's `inception_v3.gluon_in1k`, whose images are normalised as
-  VGG's of torchvision. Its file does not tell.
+- All take images as the TF-Slim network does, but for timm's `inception_v3.gluon_in1k`: its images are normalised with
+  mean and deviation, as those of torchvision's VGG. Its file does not tell.
 - They have 1000 classes, without TF-Slim's background.
 """
 import os
@@ -223,7 +223,7 @@ def read(path: str, network: registry.Network) -> Values:
     for layer in layers:
         try:
             of_layer = layer.values(state)
-        except ValueError:      # NumPy's
+        except (ValueError, TypeError):     # NumPy's
             shapes = ', '.join(f'{key} {list(state[key].shape)}' for key in layer.keys)
             raise CheckpointError(f'{path} is not of {peer.name}: the shapes do not fit, {shapes}.') from None
         values.update({f'{network.scope}/{layer.ours}/{leaf}': value for leaf, value in of_layer.items()})
@@ -275,6 +275,8 @@ def _read_torch(path: str) -> dict[str, np.ndarray]:
                               'from the file even where only weights are asked for (CVE-2025-32434).')
     try:
         state = torch.load(path, map_location='cpu', weights_only=True)
+    except OSError as error:
+        raise CheckpointError(f'{path} cannot be read: {error.strerror or error}.') from None
     except Exception as error:      # a damaged pickle may raise anything
         objects = re.search(r'GLOBAL (\S+)', str(error))
         why = (f'it holds objects, {objects[1]} for one, and loading these could run code. Save model.state_dict() '
@@ -283,8 +285,8 @@ def _read_torch(path: str) -> dict[str, np.ndarray]:
     for key in ('state_dict', 'model'):
         if isinstance(state, Mapping) and isinstance(state.get(key), Mapping):
             state = state[key]
-    tensors = {key: value for key, value in state.items() if isinstance(value, torch.Tensor)} \
-        if isinstance(state, Mapping) else {}
+    items = state.items() if isinstance(state, Mapping) else ()
+    tensors = {str(key): value for key, value in items if isinstance(value, torch.Tensor)}
     if not tensors:
         raise CheckpointError(f'{path} holds no state dict: save model.state_dict().')
     return {key: value.detach().float().numpy() for key, value in tensors.items()}

@@ -32,9 +32,9 @@ def golden(name):
     return json.loads((ROOT / 'tests' / 'golden' / f'pytorch_{name}.json').read_text())
 
 
-def made(name):
+def made(name, dtype):
     """The state dict that the peer was given."""
-    return {key: record.made_weights(key, shape) for key, shape in golden(name)['state_dict'].items()}
+    return {key: record.made_weights(key, shape).astype(dtype) for key, shape in golden(name)['state_dict'].items()}
 
 
 def written(path, state):
@@ -44,9 +44,9 @@ def written(path, state):
 
 def small(name, **changed):
     """A state dict with the peer's keys and at most three maps."""
-    made = {key: record.made_weights(key, [min(size, 3) for size in shape[:2]] + shape[2:])
-            for key, shape in golden(name)['state_dict'].items()}
-    return {**made, **changed}
+    state = {key: record.made_weights(key, [min(size, 3) for size in shape[:2]] + shape[2:])
+             for key, shape in golden(name)['state_dict'].items()}
+    return {**state, **changed}
 
 
 def read(path, network):
@@ -70,7 +70,7 @@ def model_of(tmp_path):
     """The peer's weights, by way of a file, in a network of ours."""
     def make(name, dtype=np.float32, **arguments):
         network = record.NETWORKS[name][0]
-        path = written(tmp_path / 'w.safetensors', {key: value.astype(dtype) for key, value in made(name).items()})
+        path = written(tmp_path / 'w.safetensors', made(name, dtype))
         values = read(path, network)
         os.remove(path)     # pytest keeps folders, and VGG is large
         model = nets.create_model(network, 1000, **arguments)
