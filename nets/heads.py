@@ -48,8 +48,10 @@ def pooled(net: tf.Tensor, pool: str) -> tf.Tensor:
         return slim.flatten(net)
     axes = list(range(1, net.shape.rank - 1))
     mean, maximum = (functools.partial(op, net, axes) for op in (tf.reduce_mean, tf.reduce_max))
-    return {'avg': mean, 'max': maximum, 'avgmax': lambda: (mean() + maximum()) / 2,
-            'catavgmax': lambda: tf.concat([mean(), maximum()], -1)}[pool]()
+    ways: dict[str, Callable[[], tf.Tensor]] = {
+        'avg': mean, 'max': maximum, 'avgmax': lambda: (mean() + maximum()) / 2,
+        'catavgmax': lambda: tf.concat([mean(), maximum()], -1)}
+    return ways[pool]()
 
 
 def fully_connected_logits(features: tf.Tensor, end_points: dict[str, tf.Tensor], num_classes: int,

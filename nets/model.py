@@ -8,6 +8,7 @@ float32; a layer that computes in another type is handed its weight cast.
 import contextlib
 import fnmatch
 import inspect
+import os
 import re
 import types
 from collections.abc import Callable, Iterable, Sequence
@@ -247,7 +248,7 @@ class Model(tf.Module):
         losses = [loss for loss in losses if loss is not None]  # slim.l2_regularizer(0.0) gives None
         return tf.add_n(losses) if losses else tf.constant(0.0)
 
-    def restore(self, path: str, *, exclude: Iterable[str] | str = (), ignore_missing: bool = False,
+    def restore(self, path: str | os.PathLike, *, exclude: Iterable[str] | str = (), ignore_missing: bool = False,
                 moving_averages: bool = False) -> list[str]:
         """Takes weights from a checkpoint, or from any file that `nets.weights.read` takes; all of them or none.
 

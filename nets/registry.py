@@ -20,7 +20,8 @@ from typing import Any
 
 from nets import names
 
-WEIGHTS_URL = 'http://download.tensorflow.org/models/'
+WEIGHTS_URL = 'https://storage.googleapis.com/download.tensorflow.org/models/'
+_MOBILENETS = 'https://storage.googleapis.com/mobilenet_{}/checkpoints/'.format
 
 
 @dataclass(frozen=True)
@@ -45,7 +46,7 @@ class Network:
         is given; any will do. None for images.
       eval_image_size: height and width, in pixels, at which the accuracy of the published weights was measured; None
         is the default size.
-      weights: file of the published weights, under `WEIGHTS_URL`.
+      weights: file of the published weights, under `WEIGHTS_URL`, or their whole URL.
       top_1, top_5: accuracy of these weights on ImageNet's validation images, in percent, one central crop of 0.875.
       labels_offset: what to subtract from ImageNet's labels (0 is background) to have those of the weights.
       aux_loss_weight: weight, in the training loss, of the endpoints whose names begin with `AuxLogits`.
@@ -145,25 +146,29 @@ _networks = {row.name: row for row in (
              ('resnet_v2_152', 60_238_953, 10_906_699_776, 'resnet_v2_152_2017_04_14.tar.gz', 77.8, 94.1, 299),
              ('resnet_v2_200', 64_728_169, 14_400_555_008)),
     *_family('nets.mobilenet_v1', 'mobilenet_v1_arg_scope', 'MobilenetV1', 224, 1001, 'inception', 'arXiv:1704.04861',
-             ('mobilenet_v1', 4_233_001, 568_741_376, 'mobilenet_v1_1.0_224.tgz', 70.9, 89.9),
+             ('mobilenet_v1', 4_233_001, 568_741_376, 'mobilenet_v1_2018_02_22/mobilenet_v1_1.0_224.tgz', 70.9, 89.9),
              ('mobilenet_v1_075', 2_586_329, 325_401_216),
-             ('mobilenet_v1_050', 1_332_105, 149_497_600, 'mobilenet_v1_0.5_160.tgz', 59.1, 81.9, 160),
-             ('mobilenet_v1_025', 470_329, 41_030_528, 'mobilenet_v1_0.25_128.tgz', 41.5, 66.3, 128)),
+             ('mobilenet_v1_050', 1_332_105, 149_497_600, 'mobilenet_v1_2018_02_22/mobilenet_v1_0.5_160.tgz', 59.1,
+              81.9, 160),
+             ('mobilenet_v1_025', 470_329, 41_030_528, 'mobilenet_v1_2018_02_22/mobilenet_v1_0.25_128.tgz', 41.5, 66.3,
+              128)),
     *_family('nets.mobilenet.mobilenet_v2', 'training_scope', 'MobilenetV2', 224, 1001, 'inception', 'arXiv:1801.04381',
-             ('mobilenet_v2', 3_506_153, 300_775_552, 'mobilenet_v2_1.0_224.tgz', 71.9, 91.0),
-             ('mobilenet_v2_140', 6_110_569, 582_197_616, 'mobilenet_v2_1.4_224.tgz', 74.9, 92.5),
+             ('mobilenet_v2', 3_506_153, 300_775_552, _MOBILENETS('v2') + 'mobilenet_v2_1.0_224.tgz', 71.9, 91.0),
+             ('mobilenet_v2_140', 6_110_569, 582_197_616, _MOBILENETS('v2') + 'mobilenet_v2_1.4_224.tgz', 74.9, 92.5),
              ('mobilenet_v2_035', 1_678_409, 59_287_088),
              builder=lambda name: 'mobilenet' if name == 'mobilenet_v2' else name),
     *_family('nets.mobilenet.mobilenet_v3', 'training_scope', 'MobilenetV3', 224, 1001, 'inception', 'arXiv:1905.02244',
-             ('mobilenet_v3_small', 2_543_881, 56_511_424, 'v3-small_224_1.0_float.tgz', 67.5),
-             ('mobilenet_v3_large', 5_484_313, 216_591_040, 'v3-large_224_1.0_float.tgz', 75.2),
-             ('mobilenet_v3_small_minimalistic', 2_045_761, 52_289_472, 'v3-small-minimalistic_224_1.0_float.tgz',
-              61.9),
-             ('mobilenet_v3_large_minimalistic', 3_925_569, 209_137_984, 'v3-large-minimalistic_224_1.0_float.tgz',
-              72.3), builder=lambda name: name.removeprefix('mobilenet_v3_')),
+             ('mobilenet_v3_small', 2_543_881, 56_511_424, _MOBILENETS('v3') + 'v3-small_224_1.0_float.tgz', 67.5),
+             ('mobilenet_v3_large', 5_484_313, 216_591_040, _MOBILENETS('v3') + 'v3-large_224_1.0_float.tgz', 75.2),
+             ('mobilenet_v3_small_minimalistic', 2_045_761, 52_289_472,
+              _MOBILENETS('v3') + 'v3-small-minimalistic_224_1.0_float.tgz', 61.9),
+             ('mobilenet_v3_large_minimalistic', 3_925_569, 209_137_984,
+              _MOBILENETS('v3') + 'v3-large-minimalistic_224_1.0_float.tgz', 72.3),
+             builder=lambda name: name.removeprefix('mobilenet_v3_')),
     *_family('nets.mobilenet.mobilenet_v3', 'training_scope', 'MobilenetEdgeTPU', 224, 1001, 'inception',
              'ai.googleblog.com, 2019-11-13',
-             ('mobilenet_edgetpu', 4_092_713, 990_670_464, 'mobilenet_edgetpu_224_1.0.tgz', 75.6),
+             ('mobilenet_edgetpu', 4_092_713, 990_670_464, _MOBILENETS('edgetpu') + 'mobilenet_edgetpu_224_1.0.tgz',
+              75.6),
              ('mobilenet_edgetpu_075', 2_989_441, 624_487_584),
              builder=lambda name: name.replace('mobilenet_edgetpu', 'edge_tpu')),
     *_family('nets.nasnet.nasnet', 'nasnet_cifar_arg_scope', '', 32, 10, 'cifarnet', 'arXiv:1707.07012',

@@ -8,7 +8,13 @@ from collections.abc import Callable
 
 import tensorflow as tf
 
-from preprocessing import cifarnet_preprocessing, inception_preprocessing, lenet_preprocessing, vgg_preprocessing
+from preprocessing import (
+    cifarnet_preprocessing,
+    inception_preprocessing,
+    keras_preprocessing,
+    lenet_preprocessing,
+    vgg_preprocessing,
+)
 
 # Each preprocessing's own name, and the networks that were trained with it; {a,b} stands for either, as in a shell.
 _PREPROCESSINGS = {
@@ -18,6 +24,7 @@ _PREPROCESSINGS = {
     vgg_preprocessing: 'vgg{,_a,_16,_19} alexnet_v2 overfeat resnet_{v1,v2}_{50,101,152,200}',
     cifarnet_preprocessing: 'cifarnet nasnet_cifar',
     lenet_preprocessing: 'lenet',
+    keras_preprocessing: 'keras',
 }
 
 
@@ -33,7 +40,7 @@ def get_preprocessing(name: str, is_training: bool = False, use_grayscale: bool 
     """Returns `preprocessing_fn(image, output_height, output_width, **kwargs)`.
 
     Args:
-      name: a preprocessing, `inception`, `vgg`, `cifarnet` or `lenet`, or a network, such as `resnet_v1_50`.
+      name: a preprocessing, `inception`, `vgg`, `cifarnet`, `lenet` or `keras`, or a network, such as `resnet_v1_50`.
       is_training: whether images are distorted for training, or prepared for evaluation.
       use_grayscale: whether the output has one channel.
 

@@ -16,11 +16,12 @@ from nets import registry
 
 QUICKSTART_DIR = os.path.join('runs', 'digits')
 CONFIG_FILE = 'train_config.json'
+POOLS = ('avg', 'max', 'avgmax', 'catavgmax', 'flatten')    # those of nets.heads, which would start TensorFlow
 
 # The headings under which --help shows the flags, in its order.
-GROUPS = ('the run', 'data and network', 'output', 'learning rate', 'optimizer', 'fine-tuning',
+GROUPS = ('the run', 'data and network', 'output', 'learning rate', 'optimizer', 'fine-tuning', 'augmentation',
           "TF-Slim's, kept for old command lines")
-_RUN, _DATA, _OUTPUT, _RATE, _OPTIMIZER, _TUNE, _OLD = GROUPS
+_RUN, _DATA, _OUTPUT, _RATE, _OPTIMIZER, _TUNE, _AUGMENT, _OLD = GROUPS
 
 _ONE_MACHINE = ('parameter servers and workers gave way to tf.distribute; one process trains on --num_clones GPUs '
                 'of its machine.')
@@ -107,11 +108,33 @@ class _TrainedConfig(Config):
         0, 'Subtracted from each label; 1 drops the background class of ImageNet, for VGG and ResNet V1.', _DATA,
         minimum=0)
     model_name: str = flag('inception_v3', 'The network; `python -m nets` lists them.', _DATA)
+    final_endpoint: str | None = flag(
+        None, 'Cut the network at this endpoint (`python -m nets NETWORK` lists them); a new classifier follows.', _DATA)
+    pool: str | None = flag(None, 'How the last map becomes the features of a new classifier (avg).', _DATA,
+                            choices=POOLS)
+    hidden_units: str | None = flag(
+        None, 'Widths of fully connected layers of a new classifier, before its logits: 1024, or 512,256.', _DATA)
+    class_mode: str = flag('categorical', 'Categorical: a logit for each class, and softmax; binary: one logit for two '
+                           'classes, and a sigmoid.', _DATA, choices=('categorical', 'binary'))
     preprocessing_name: str | None = flag(None, "The preprocessing; the network's own if not set.", _DATA)
     use_grayscale: bool = flag(False, 'Turn images to one grey channel.', _DATA)
     num_preprocessing_threads: int = flag(4, 'Images decoded and prepared in parallel.', _DATA, minimum=1)
     verbose_tensorflow: bool = flag(False, "Show TensorFlow's own start-up messages and deprecation warnings.", _RUN)
     master: str = flag('', 'Address of a TensorFlow master.', _OLD, instead=_ONE_MACHINE)
+
+    def __post_init__(self):
+        super().__post_init__()
+        widths = self.hidden_layers()
+        if widths is None or any(width < 1 for width in widths):
+            raise ConfigError(f'--hidden_units={self.hidden_units}: it must be whole numbers above 0 with commas '
+                              'between them, such as 512,256.')
+
+    def hidden_layers(self) -> tuple[int, ...] | None:
+        """The widths of `hidden_units`; None where they are no numbers."""
+        try:
+            return tuple(int(width) for width in (self.hidden_units or '').split(',') if width.strip())
+        except ValueError:
+            return None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -177,11 +200,27 @@ class TrainConfig(_TrainedConfig):
     ftrl_l2: float = flag(0.0, 'L2 strength.', _OPTIMIZER, minimum=0.0)
 
     checkpoint_path: str | None = flag(
-        None, 'Weights to start from: a checkpoint or a folder with one. Not used where train_dir has one.', _TUNE)
+        None, "Weights to start from: a checkpoint, a folder with one, or a file of Keras's, torchvision's or timm's. Not "
+        'used where train_dir has a checkpoint.', _TUNE)
     checkpoint_exclude_scopes: str | None = flag(
         None, 'Comma-separated prefixes of variables that are not restored from it.', _TUNE)
     trainable_scopes: str | None = flag(None, 'Comma-separated scopes to train; all if not set.', _TUNE)
     ignore_missing_vars: bool = flag(False, 'Leave what checkpoint_path lacks at its initial value.', _TUNE)
+    pretrained: bool = flag(False, "Start from the network's published weights, which are downloaded once. Not used "
+                            'where train_dir has a checkpoint.', _TUNE)
+    freeze_batch_norm: bool = flag(False, 'Batch norm of layers that are not trained (see trainable_scopes) uses its '
+                                   'moving averages, and keeps them.', _TUNE)
+
+    rotation_range: float = flag(0.0, 'Degrees to turn photos by, at most.', _AUGMENT, minimum=0.0)
+    width_shift_range: float = flag(0.0, 'Part of the width to shift by, at most.', _AUGMENT, minimum=0.0)
+    height_shift_range: float = flag(0.0, 'Part of the height to shift by, at most.', _AUGMENT, minimum=0.0)
+    shear_range: float = flag(0.0, 'Degrees to shear by, at most.', _AUGMENT, minimum=0.0)
+    zoom_range: float = flag(0.0, 'Part of the size to zoom in or out by, at most.', _AUGMENT, minimum=0.0,
+                             maximum=0.99)
+    horizontal_flip: bool = flag(False, 'Mirror half of the photos.', _AUGMENT)
+    vertical_flip: bool = flag(False, 'Turn half of the photos upside down.', _AUGMENT)
+    fill_mode: str = flag('nearest', 'What lies outside of a photo.', _AUGMENT,
+                          choices=('nearest', 'constant', 'reflect', 'wrap'))
 
     worker_replicas: int = flag(1, 'Workers.', _OLD, instead=_ONE_MACHINE)
     num_ps_tasks: int = flag(0, 'Parameter servers.', _OLD, instead=_ONE_MACHINE)
@@ -189,6 +228,22 @@ class TrainConfig(_TrainedConfig):
     sync_replicas: bool = flag(False, 'Synchronize replicas.', _OLD, instead=_SYNCHRONOUS)
     replicas_to_aggregate: int = flag(1, 'Gradients to gather.', _OLD, instead=_SYNCHRONOUS)
     quantize_delay: int = flag(-1, 'Steps before quantized training.', _OLD, instead=_NO_QUANTIZE)
+
+
+    def __post_init__(self):
+        super().__post_init__()
+        if self.pretrained and self.checkpoint_path:
+            raise ConfigError('--pretrained and --checkpoint_path both say which weights to start from: give one.')
+        if self.freeze_batch_norm and not self.trainable_scopes:
+            raise ConfigError('--freeze_batch_norm: nothing is frozen without --trainable_scopes.')
+        if self.augmentation() and self.preprocessing_name != 'keras':
+            raise ConfigError(f'--{next(iter(self.augmentation()))} is of the preprocessing `keras`: add '
+                              '--preprocessing_name=keras.')
+
+    def augmentation(self) -> dict[str, Any]:
+        """The distortions of the preprocessing `keras` that are asked for."""
+        return {field.name: getattr(self, field.name) for field in dataclasses.fields(self)
+                if field.metadata['group'] == _AUGMENT and getattr(self, field.name) != field.default}
 
 
 @dataclasses.dataclass(frozen=True)

@@ -58,6 +58,8 @@ def evaluate(config: EvalConfig, say: Callable[[str], None] = print) -> dict:
     @tf.function(autograph=False, reduce_retracing=True)
     def count(images, labels):
         logits = model(images)
+        if config.class_mode == 'binary':       # one logit, of the second class against the first
+            logits = tf.concat([tf.zeros_like(logits), logits], -1)
         right = tf.equal(tf.argmax(logits, -1), labels)
         recalled = tf.math.in_top_k(labels, logits, min(5, logits.shape[-1]))
         return tf.reduce_sum(tf.cast([right, recalled], tf.int64), axis=1)

@@ -11,8 +11,9 @@ import tensorflow as tf
 
 import datasets
 from datasets import dataset_factory, pipeline
-from nets import checkpoints, registry
+from nets import checkpoints, registry, weights
 from nets.model import Model
+from nets.weights import published
 from preprocessing import preprocessing_factory
 from training import optimizers
 from training.config import CONFIG_FILE, ConfigError, TrainConfig
@@ -52,9 +53,8 @@ def train(config: TrainConfig, say: Callable[[str], None] = print) -> str:
             trainer.resume(resumed)
             say(f'Going on from {resumed}.'
                 + (' --checkpoint_path is for a training that begins, and not used.' if config.checkpoint_path else ''))
-        elif config.checkpoint_path:
-            trainer.warm_start()
-            say(f'Starting from the weights of {checkpoints.resolve(config.checkpoint_path)}.')
+        elif config.checkpoint_path or config.pretrained:
+            say(f'Starting from the weights of {trainer.warm_start()}.')
     if config.max_number_of_steps is not None and start >= config.max_number_of_steps:
         say(f'The training is at step {start} already; --max_number_of_steps={config.max_number_of_steps} asks for no '
             'more.')
@@ -104,13 +104,14 @@ def input_batches(
 ) -> tf.data.Dataset:
     """Batches (images, labels): float32 [batch, size, size, channels], preprocessed, and int64 [batch]."""
     name = config.preprocessing_name or registry.get(config.model_name).preprocessing
+    augmentation = config.augmentation() if training else {}
     try:
         preprocessing = preprocessing_factory.get_preprocessing(name, training, config.use_grayscale)
     except ValueError as error:
         raise ConfigError(f'--preprocessing_name: {error}') from None
     return pipeline.make_batches(
         dataset,
-        lambda image, seed: preprocessing(image, size, size, seed=seed),
+        lambda image, seed: preprocessing(image, size, size, seed=seed, **augmentation),
         batch_size,
         training=training,
         seed=getattr(config, 'seed', 0),
@@ -124,8 +125,14 @@ def input_batches(
 def make_model(config, dataset: datasets.Dataset, image_size: int, channels: int, **kwargs) -> Model:
     """The network that a config names, for the classes of a dataset."""
     num_classes = dataset.num_classes - config.labels_offset
+    if config.class_mode == 'binary':
+        if num_classes != 2:
+            raise ConfigError(f'--class_mode=binary: it is for two classes; {dataset.name} has {num_classes}.')
+        num_classes = 1
     try:
-        return Model(config.model_name, num_classes, image_size=image_size, channels=channels, **kwargs)
+        return Model(config.model_name, num_classes, image_size=image_size, channels=channels,
+                     final_endpoint=config.final_endpoint, pool=config.pool, hidden_units=config.hidden_layers(),
+                     **kwargs)
     except ValueError as error:
         raise ConfigError(f'{config.model_name} cannot be built so: {error}') from None
 
@@ -190,6 +197,8 @@ class Trainer(tf.Module):
         trained = {
             id(variable) for name, variable in self.model.by_name.items() if checkpoints.starts_with_any(name, scopes)
         }
+        if self.config.freeze_batch_norm:
+            self.model.freeze([name for name in self.model.by_name if not checkpoints.starts_with_any(name, scopes)])
         chosen = [variable for variable in variables if id(variable) in trained]
         if not chosen:
             raise ConfigError(f'--trainable_scopes={scopes} leaves nothing to train.')
@@ -227,6 +236,9 @@ class Trainer(tf.Module):
 
     def _cross_entropy(self, logits, labels):
         smoothing, classes = self.config.label_smoothing, logits.shape[-1]
+        if self.config.class_mode == 'binary':
+            targets = tf.cast(labels, tf.float32)[:, tf.newaxis] * (1 - smoothing) + smoothing / 2
+            return tf.reduce_mean(tf.nn.sigmoid_cross_entropy_with_logits(targets, tf.cast(logits, tf.float32)))
         targets = tf.one_hot(labels, classes) * (1 - smoothing) + smoothing / classes
         return tf.reduce_mean(tf.nn.softmax_cross_entropy_with_logits(targets, tf.cast(logits, tf.float32)))
 
@@ -264,11 +276,17 @@ class Trainer(tf.Module):
             'averages): use another --train_dir, with --checkpoint_path to start from these weights.'))
         self.optimizer.iterations.assign(reader.value('global_step'))
 
-    def warm_start(self) -> None:
-        """Takes the weights of `checkpoint_path`, but for the excluded scopes; the averages start at them."""
-        config, reader = self.config, checkpoints.Reader(str(self.config.checkpoint_path))
+    def warm_start(self) -> str:
+        """Takes the weights to start from, but for the excluded scopes and a head of one's own; the averages follow.
+
+        Returns:
+          Where they come from.
+        """
+        config, row = self.config, registry.get(self.config.model_name)
+        reader = weights.read(published.of(row) if config.pretrained else str(config.checkpoint_path), row)
         wanted = {name: variable for name, variable in self.model.by_name.items()
-                  if not checkpoints.starts_with_any(name, config.checkpoint_exclude_scopes)}
+                  if not checkpoints.starts_with_any(name, config.checkpoint_exclude_scopes)
+                  and (name in reader.shapes or not name.startswith('Head/'))}
         if not wanted:
             raise ConfigError(
                 f'--checkpoint_exclude_scopes={config.checkpoint_exclude_scopes} leaves nothing to restore.')
@@ -281,6 +299,7 @@ class Trainer(tf.Module):
         checkpoints.restore(reader, wanted, ignore_missing=config.ignore_missing_vars, hint=hint)
         for average, variable in zip(self.averages, self.model.variables if self.averages else [], strict=True):
             average.assign(variable)
+        return reader.path
 
 
 def _warmed_up(step):

@@ -1,4 +1,6 @@
 """Weights under TF-Slim's names, from whoever wrote them: checkpoints, frozen graphs, Keras, torchvision, timm."""
+import os
+
 from nets import registry
 from nets.checkpoints import Reader, Values
 
@@ -7,7 +9,7 @@ PYTORCH = ('.safetensors', '.pth', '.pt', '.bin')
 ARCHIVES = ('.tar.gz', '.tgz', '.tar')
 
 
-def read(path: str, network: registry.Network) -> Reader | Values:
+def read(path: str | os.PathLike, network: registry.Network) -> Reader | Values:
     """Opens a file of weights for a network, whoever wrote it.
 
     Args:
@@ -24,8 +26,7 @@ def read(path: str, network: registry.Network) -> Reader | Values:
         compute the same as `network`.
     """
     from nets.weights import frozen_graph, keras_applications, published, pytorch
-    if '://' in path and path.startswith('http') or path.endswith(ARCHIVES):
-        path = published.fetch(path)
+    path = published.fetch(os.fspath(path))         # of what is neither on the web nor packed, the path itself
     if path.endswith('.pb'):
         return frozen_graph.read(path, network)
     if path.endswith(KERAS):

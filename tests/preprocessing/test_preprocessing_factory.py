@@ -5,6 +5,7 @@ import tensorflow as tf
 from preprocessing import (
     cifarnet_preprocessing,
     inception_preprocessing,
+    keras_preprocessing,
     lenet_preprocessing,
     preprocessing_factory,
     vgg_preprocessing,
@@ -25,6 +26,7 @@ NAMES = {
         resnet_v2_101 resnet_v2_152 resnet_v2_200""",
     cifarnet_preprocessing: 'cifarnet nasnet_cifar',
     lenet_preprocessing: 'lenet',
+    keras_preprocessing: 'keras',
 }
 
 
