@@ -64,7 +64,7 @@ def extract(config: ExtractConfig, say: Callable[[str], None] = print) -> dict[s
     todo = [number for number in range(config.shard_index, job.count, config.num_shards) if not job.has(number)]
     outputs = ', '.join(f'{name} {list(output.shape)}' for name, output in job.outputs.items())
     say(f'Extracting {outputs} of {config.model_name} ({network.path}) from {images.count:,} images, '
-        f'about {job.bytes / 1e6:,.1f} MB, to {job.count} {config.format} '
+        f'about {job.bytes / 1e6:,.3g} MB, to {job.count} {config.format} '
         f'shard{"s" if job.count > 1 else ""} in {config.output_dir}.')
     mine = len(range(config.shard_index, job.count, config.num_shards))
     if len(todo) < mine:
@@ -141,8 +141,12 @@ class FrozenNetwork:
             found = model.endpoints(tf.cast(images, config.precision), names)
             return {name: _pooled(tf.cast(found[name], tf.float32), pool) for name in names}
 
-        self._compute = tf.function(endpoints, autograph=False).get_concrete_function(
-            tf.TensorSpec([None, self.size, self.size, model.channels]))
+        try:
+            self._compute = tf.function(endpoints, autograph=False).get_concrete_function(
+                tf.TensorSpec([None, self.size, self.size, model.channels]))
+        except KeyError as error:       # auxiliary classifiers, in some networks
+            raise ConfigError(f'--endpoints: {config.model_name} has {error.args[0]} in training alone; name the '
+                              'others, or give patterns that leave it out.') from None
         self.shapes = {name: tuple(tensor.shape[1:]) for name, tensor in self._compute.structured_outputs.items()}
         used = _inputs_used(self._compute)
         return {name: variable for name, variable in model.by_name.items() if id(variable.handle) in used}

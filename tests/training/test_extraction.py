@@ -324,6 +324,15 @@ def test_only_the_weights_that_are_needed(settings, model, photos, tmp_path):
         extraction.extract(settings(checkpoint_path=path, output_dir=str(tmp_path / 'other')), quiet)
 
 
+def test_weights_without_a_classifier_give_no_logits(settings, model, monkeypatch):
+    values = {name: variable.numpy() for name, variable in model.by_name.items() if '/fc4' not in name}
+    headless = checkpoints.Values('headless.h5', values, lacks=['LeNet/fc4'])
+    monkeypatch.setattr(extraction.weights, 'read', lambda path, network: headless)
+    with pytest.raises(checkpoints.CheckpointError, match='headless.h5 .*LeNet/fc4'):
+        extraction.extract(settings(), quiet)
+    assert extraction.extract(settings(endpoints='conv1,fc3'), quiet)['complete']
+
+
 def test_moving_averages(settings, model, tmp_path):
     averages = {name + checkpoints.AVERAGE: variable * 2 for name, variable in model.by_name.items()}
     path = checkpoints.save(str(tmp_path / 'train'), 0, {**model.by_name, **averages}, keep=1)
@@ -349,18 +358,24 @@ def test_float16_does_not_overflow_in_silence(settings, model, tmp_path):
 
 @nets.register(arg_scope=lambda weight_decay: {}, default_image_size=SIZE, num_classes=2, preprocessing='lenet')
 def slashes(images, num_classes=2, is_training=True):
-    return images, {'unit': images + 1, 'unit/conv': images + 2}
+    return images, {'unit': images + 1, 'unit/conv': images + 2, **({'AuxLogits': images} if is_training else {})}
 
 
 @pytest.mark.parametrize('file_format', FORMATS)
 def test_endpoints_with_slashes(settings, file_format, tmp_path):
     path = checkpoints.save(str(tmp_path / 'train'), 0, {'global_step': np.int64(3)}, keep=1)
-    config = settings(model_name='slashes', checkpoint_path=path, endpoints='*', format=file_format)
+    config = settings(model_name='slashes', checkpoint_path=path, endpoints='unit*', format=file_format)
     index = extraction.extract(config, quiet)
     found = load(config.output_dir)
     assert index['endpoints']['unit/conv']['key'] == ('unit/conv' if file_format in ('npz', 'tfrecord') else
                                                       'unit.conv')
     np.testing.assert_allclose(found[index['endpoints']['unit/conv']['key']], found['unit'] + 1, rtol=1e-6)
+
+
+def test_an_endpoint_of_training_alone(settings, tmp_path):
+    path = checkpoints.save(str(tmp_path / 'train'), 0, {'global_step': np.int64(3)}, keep=1)
+    with pytest.raises(ConfigError, match='slashes has AuxLogits in training alone'):
+        extraction.extract(settings(model_name='slashes', checkpoint_path=path, endpoints='Aux*'), quiet)
 
 
 @pytest.mark.parametrize('file_format', FORMATS)
