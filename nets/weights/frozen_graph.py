@@ -1,5 +1,6 @@
 """Frozen graphs of TF-Slim (`.pb`): networks whose variables were turned into constants of the same names."""
 import re
+from collections.abc import Iterable
 
 import numpy as np
 import tensorflow as tf
@@ -29,7 +30,7 @@ def network_variables(network: registry.Network, num_classes: int | None = None)
         return {variable.op.name: tuple(variable.shape.as_list()) for variable in variables}
 
 
-def auxiliary_scopes(names) -> list[str]:
+def auxiliary_scopes(names: Iterable[str]) -> list[str]:
     """The scopes of the auxiliary classifier among these names of variables; training alone needs it."""
     return sorted({match[1] for match in map(_AUXILIARY.match, names) if match})
 
@@ -59,11 +60,12 @@ def read(path: str, network: registry.Network) -> Values:
             f'{path} is not a frozen graph of {network.name}: none of its {len(constants)} constants is one of the '
             f'{len(wanted)} variables, {next(iter(wanted))} for one.'
             + (f' It seems to be of {", ".join(roots[:3])}.' if roots else ''))
-    missing = [name for name in wanted if name not in constants]
-    if {name for name in wanted if name.endswith('/moving_mean')} <= set(missing) and 'BatchNorm' in ''.join(wanted):
+    means = {name for name in wanted if name.endswith('/moving_mean')}
+    if means and means.isdisjoint(found):
         raise CheckpointError(f'{path} cannot be read: its batch norm is folded into the kernels, which cannot be '
                               'undone. Freeze the graph before anything folds it.')
-    return Values(path, {name: _value(path, name, constants[name]) for name in found}, auxiliary_scopes(missing))
+    lacks = auxiliary_scopes(name for name in wanted if name not in constants)
+    return Values(path, {name: _value(path, name, constants[name]) for name in found}, lacks)
 
 
 def _graph(path):
