@@ -16,12 +16,12 @@ def main(argv: list[str] | None = None) -> int:
         settings = extract_config.extract_config(flags.parse(extract_config.ExtractConfig, argv, __doc__))
         with console.quiet_tensorflow(settings.verbose_tensorflow):
             from training import extraction
-        extraction.make_repeatable()
         if settings.plot:
             from training import feature_maps
+
             feature_maps.plot(settings)
         else:
-            extraction.extract(settings)
+            extraction.extract(settings, own_process=True)
 
     return console.run(work, argv[0])
 

@@ -34,19 +34,14 @@ _HALF_MAX = float(np.finfo(np.float16).max)
 _MAY_DIFFER = ('checkpoint', 'images', 'complete', 'shards', 'skipped')
 
 
-def make_repeatable() -> None:
-    """Makes GPUs give the same bits for the same batch in every run, as CPUs do; for the whole process."""
-    if tf.config.list_physical_devices('GPU'):
-        tf.random.set_seed(0)   # initial values are drawn before the weights replace them
-        tf.config.experimental.enable_op_determinism()
-
-
-def extract(config: ExtractConfig, say: Callable[[str], None] = print) -> dict[str, Any]:
+def extract(config: ExtractConfig, say: Callable[[str], None] = print, *, own_process: bool = False) -> dict[str, Any]:
     """Writes the endpoints of all images, or of this worker's part; goes on where an earlier run stopped.
 
     Args:
       config: see `training.extract_config`.
       say: receives the lines that tell what happens.
+      own_process: whether to make GPUs give the same bits for a batch in every run, as CPUs do; TensorFlow cannot undo
+        that.
 
     Returns:
       What `index.json` holds; its `complete` is false while shards of other workers are missing.
@@ -61,10 +56,13 @@ def extract(config: ExtractConfig, say: Callable[[str], None] = print) -> dict[s
     network = FrozenNetwork(config)
     job = _Job(config, images, network)
     job.begin()
+    if own_process and tf.config.list_physical_devices('GPU'):
+        tf.random.set_seed(0)   # without one, initial values could no longer be drawn
+        tf.config.experimental.enable_op_determinism()
     todo = [number for number in range(config.shard_index, job.count, config.num_shards) if not job.has(number)]
     outputs = ', '.join(f'{name} {list(output.shape)}' for name, output in job.outputs.items())
     say(f'Extracting {outputs} of {config.model_name} ({network.path}) from {images.count:,} images, '
-        f'about {job.bytes / 1e6:,.3g} MB, to {job.count} {config.format} '
+        f'about {_megabytes(job.bytes)}, to {job.count} {config.format} '
         f'shard{"s" if job.count > 1 else ""} in {config.output_dir}.')
     mine = len(range(config.shard_index, job.count, config.num_shards))
     if len(todo) < mine:
@@ -81,6 +79,10 @@ def extract(config: ExtractConfig, say: Callable[[str], None] = print) -> dict[s
         f'{len(job.missing())} of {job.count} shards are still missing: the other workers\'. Whoever is last writes '
         f'{job.index_path}.')
     return index
+
+
+def _megabytes(count):
+    return f'{count / 1e6:,.0f} MB' if count >= 1e7 else f'{count / 1e6:.2g} MB'
 
 
 class FrozenNetwork:
