@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from datasets import DatasetError
 from nets import checkpoints, registry, weights
 from nets.model import Model
 from nets.names import unknown
@@ -370,6 +371,9 @@ def _run(config, images, network, job, todo, say):
 def _next(batches, images, positions, channels):
     try:
         return next(batches)
+    except StopIteration:
+        raise DatasetError(f'the images end at the {positions[0]}th, and there should be {images.count}: files of the '
+                           'dataset are missing or cut short.') from None
     except tf.errors.OpError as error:
         raise _explained(error, images, positions, channels) from None
 

@@ -279,6 +279,15 @@ def test_a_dataset_whose_image_was_removed(settings, photos, tmp_path, monkeypat
         extraction.extract(config, quiet)
 
 
+def test_a_dataset_with_fewer_images_than_it_says(settings, monkeypatch):
+    config = settings(dataset_name='digits', batch_size=100, images_per_shard=100)
+    images = extraction.open_images(config)
+    images.count += 100
+    monkeypatch.setattr(extraction, 'open_images', lambda config: images)
+    with pytest.raises(DatasetError, match='the images end at the 1500th, and there should be 1537'):
+        extraction.extract(config, quiet)
+
+
 @pytest.mark.parametrize('file_format', FORMATS)
 def test_a_shard_may_be_left_without_images(settings, damaged, tmp_path, file_format):
     (tmp_path / 'list').write_text(f'{damaged}/a.png\n{damaged}/c/9.png\n{damaged}/c/10.png\n')
