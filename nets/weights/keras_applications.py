@@ -36,12 +36,14 @@ class _Application(NamedTuple):
       scope_of: layer -> a pattern of its scope, below the network's; None where it is none of the application's.
       top: scopes that a file without top lacks.
       options: its arguments for this network.
+      note: how it differs all the same.
     """
 
     name: str
     scope_of: Callable[[str], str | None]
     top: tuple[str, ...]
     options: Mapping[str, Any] = {}
+    note: str = ''
 
     def __str__(self):
         return f'{self.name}({", ".join(f"{key}={value}" for key, value in self.options.items())})'.removesuffix('()')
@@ -108,15 +110,18 @@ _INCEPTION_RESNET_V2 = _rules({
     'predictions': 'Logits/Logits'})
 
 _LOGITS = ('Logits',)
+_ODD_SIZES = ('Keras pads maps of odd size at one side, TF-Slim at both: they answer the same for images of a multiple '
+              'of 32 pixels.')
+_POOLED_ZEROS = ("Keras's reduction cells pool zeros around the map, TF-Slim's the map alone: answers differ a little, "
+                 'the more the smaller the images.')
 APPLICATIONS = {
     'inception_v3': _Application('InceptionV3', _INCEPTION_V3, _LOGITS),
     'inception_resnet_v2': _Application('InceptionResNetV2', _INCEPTION_RESNET_V2, _LOGITS),
     'vgg_16': _Application('VGG16', _VGG, ('fc6', 'fc7', 'fc8')),
     'vgg_19': _Application('VGG19', _VGG, ('fc6', 'fc7', 'fc8')),
-    'mobilenet_v1': _Application('MobileNet', _MOBILENET, _LOGITS),
-    'mobilenet_v1_075': _Application('MobileNet', _MOBILENET, _LOGITS, {'alpha': 0.75}),
-    'mobilenet_v1_050': _Application('MobileNet', _MOBILENET, _LOGITS, {'alpha': 0.5}),
-    'mobilenet_v1_025': _Application('MobileNet', _MOBILENET, _LOGITS, {'alpha': 0.25}),
+    **{f'mobilenet_v1{suffix}': _Application('MobileNet', _MOBILENET, _LOGITS, options, _ODD_SIZES)
+       for suffix, options in (('', {}), ('_075', {'alpha': 0.75}), ('_050', {'alpha': 0.5}),
+                               ('_025', {'alpha': 0.25}))},
     'mobilenet_v2': _Application('MobileNetV2', _MOBILENET_V2, _LOGITS),
     'mobilenet_v2_140': _Application('MobileNetV2', _MOBILENET_V2, _LOGITS, {'alpha': 1.4}),
     'mobilenet_v2_035': _Application('MobileNetV2', _MOBILENET_V2, _LOGITS, {'alpha': 0.35}),
@@ -124,8 +129,8 @@ APPLICATIONS = {
                                                             options)
        for size in ('Small', 'Large')
        for suffix, options in (('', {}), ('_minimalistic', {'minimalistic': True}))},
-    'nasnet_mobile': _Application('NASNetMobile', _nasnet(4), ('final_layer',)),
-    'nasnet_large': _Application('NASNetLarge', _nasnet(6), ('final_layer',)),
+    'nasnet_mobile': _Application('NASNetMobile', _nasnet(4), ('final_layer',), note=_POOLED_ZEROS),
+    'nasnet_large': _Application('NASNetLarge', _nasnet(6), ('final_layer',), note=_POOLED_ZEROS),
 }
 
 # An application, a layer that none above it has, and that layer's width where the application's alpha is 1.
@@ -193,17 +198,20 @@ def read(path: str, network: registry.Network) -> Values:
     return Values(path, values, lacks)
 
 
-def write(values: Mapping[str, Any], network: registry.Network, path: str) -> None:
+def write(values: Mapping[str, Any], network: registry.Network, path: str) -> str:
     """Writes the weights of a network for its Keras application, whole or not at all.
 
-    `keras.applications.X(weights=None, classes=CLASSES).load_weights(path)` takes the file, and with
-    `classifier_activation=None` gives the network's logits: as many classes as the values have, 1001 where the first
-    is background. Auxiliary classifiers are left out, since Keras has none.
+    The application's `load_weights` takes the file. With `classifier_activation=None` it then gives the network's
+    logits: for as many classes as the values have, 1001 where the first is background. Auxiliary classifiers are left
+    out, since Keras has none.
 
     Args:
       values: variable name -> array; without those of the classifier, the file is without top (`include_top=False`).
       network: the row of the network that they are of.
       path: of the file, which must end with `.weights.h5`; one that is there is replaced.
+
+    Returns:
+      The call that makes the application for it.
 
     Raises:
       CheckpointError: Keras has no application that computes the same, values are missing or misshapen, or the file
@@ -242,6 +250,8 @@ def write(values: Mapping[str, Any], network: registry.Network, path: str) -> No
     finally:
         if os.path.exists(part):
             os.remove(part)
+    options = {'weights': None, **({'classes': classes} if classes else {'include_top': False}), **application.options}
+    return f'keras.applications.{application._replace(options=options)}'
 
 
 def _keras_model(application, classes):
