@@ -4,6 +4,7 @@ from pathlib import Path
 from setuptools import find_packages, setup
 
 ROOMS = ['nets', 'datasets', 'preprocessing', 'training']
+SCRIPTS = ['train_image_classifier', 'eval_image_classifier', 'extract_endpoints', 'import_weights']
 
 setup(
     name='slim-zoo',
@@ -22,17 +23,16 @@ setup(
     python_requires='>=3.10,<3.14',
     packages=find_packages(include=[pattern for room in ROOMS for pattern in (room, f'{room}.*')]),
     package_data={**{room: ['py.typed'] for room in ROOMS}, 'datasets': ['py.typed', 'digits.npz']},
-    py_modules=['tf_slim_compat', 'train_image_classifier', 'eval_image_classifier'],
+    py_modules=['tf_slim_compat', *SCRIPTS],
     install_requires=['tensorflow>=2.16,<2.22', 'keras>=3.0', 'tf-slim>=1.1.0', 'numpy>=1.26', 'absl-py>=2.0',
                       'tqdm>=4.60'],
     extras_require={
         'gpu': ['tensorflow[and-cuda]>=2.16,<2.22'],
         'tensorboard': ['tensorboard>=2.16'],
-        'test': ['pytest>=8', 'pytest-xdist>=3.5', 'pillow>=10', 'scikit-learn>=1.4', 'ruff>=0.9', 'mypy>=1.13',
-                 'setuptools>=77'],
+        'weights': ['safetensors>=0.5'],
+        'plot': ['matplotlib>=3.8'],
+        'test': ['pytest>=8', 'pytest-xdist>=3.5', 'pillow>=10', 'scikit-learn>=1.4', 'matplotlib>=3.8',
+                 'safetensors>=0.5', 'ruff>=0.9', 'mypy>=1.13', 'setuptools>=77'],
     },
-    entry_points={'console_scripts': [
-        'train_image_classifier=train_image_classifier:main',
-        'eval_image_classifier=eval_image_classifier:main',
-    ]},
+    entry_points={'console_scripts': [f'{script}={script}:main' for script in SCRIPTS]},
 )

@@ -45,6 +45,7 @@ def draw(build: Callable[[tf.Tensor, bool], Net], input_shape: Iterable[int | No
         return variable
 
     with tf.Graph().as_default() as graph, tf.compat.v1.variable_scope('', custom_getter=record):
+        tf.compat.v1.set_random_seed(0)     # which a user's op determinism asks for; nothing is drawn here
         _, end_points = build(tf.compat.v1.placeholder(tf.float32, input_shape), True)
     return Blueprint(specs, {name: tensor.shape.as_list() for name, tensor in end_points.items()},
                      _behind(graph, end_points, list(specs)))

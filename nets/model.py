@@ -217,7 +217,12 @@ class Model(tf.Module):
         Raises:
           ValueError: a name that no endpoint has.
         """
-        return self._run(images, training, self.find_endpoints(names))
+        asked = [names] if isinstance(names, str) else list(names)
+        found = self._run(images, training, self.find_endpoints(asked))
+        for name in asked:
+            if name in self.endpoint_shapes and name not in found:
+                raise ValueError(f'{self.network} has the endpoint {name!r} in training alone.')
+        return found
 
     def find_endpoints(self, patterns: Iterable[str] | str) -> tuple[str, ...]:
         """The endpoints of these names or patterns, in the order of the network; ValueError where there is none."""
@@ -406,7 +411,7 @@ class Model(tf.Module):
             net, _ = self._held(self._build, images, _Mode(training), None)
             return tf.cast(heads.pooled(net, self.pool or 'avg') if net.shape.rank > 2 else net, tf.float32)
         end_points = self._end_points(images, training, wanted) if wanted else {}
-        return {name: end_points[name] for name in wanted}
+        return {name: end_points[name] for name in wanted if name in end_points}    # some are of training alone
 
     def _run(self, images, training, wanted):
         # Eagerly, a function that is traced once: it drops the endpoints that are not asked for, and Python's cost.

@@ -13,20 +13,25 @@ import shutil
 import subprocess
 import sys
 
+import keras
 import numpy as np
 import PIL.Image
 import pytest
+import sklearn.datasets
 import tensorflow as tf
 
+import nets.keras_model  # noqa: F401
 from datasets.registry import DATASETS
 from nets import registry
-from training import config, flags
+from training import config, evaluation, extract_config, flags, weights
 
 ROOT = pathlib.Path(__file__).parent.parent
 DOCUMENTS = ['README.md', *sorted(path.relative_to(ROOT).as_posix() for path in ROOT.glob('docs/*.md'))]
 SCRIPTS = {'train_image_classifier.py': (config.TrainConfig, config.train_config),
-           'eval_image_classifier.py': (config.EvalConfig, config.eval_config)}
-QUICK = {'train_image_classifier.py': ['--max_number_of_steps=1', '--train_image_size=32', '--batch_size=4']}
+           'eval_image_classifier.py': (config.EvalConfig, config.eval_config),
+           'extract_endpoints.py': (extract_config.ExtractConfig, extract_config.extract_config),
+           'import_weights.py': (weights.ImportConfig, lambda given: weights.ImportConfig(**given))}
+QUICK = ('--max_number_of_steps=1', '--train_image_size=32', '--batch_size=4')
 PROJECT = ['nets', 'datasets', 'preprocessing', 'training', 'tf_slim_compat.py', *SCRIPTS]
 
 # What the program of a document begins with.
@@ -100,8 +105,8 @@ def folder(tmp_path):
     return tmp_path
 
 
-def run_document(document, folder):
-    """Runs a document in the folder, and compares what it prints."""
+def run_document(document, folder, quick=QUICK, shown=True):
+    """Runs a document in the folder, trainings with `quick` added, and compares what it prints."""
     program, expected, found = [PROGRAM], [], blocks(document)
     for (language, block), (following, output) in zip(found, [*found[1:], ('', '')], strict=True):
         if following == 'text':
@@ -113,21 +118,22 @@ def run_document(document, folder):
             program.append(block)
         elif language == 'sh':
             for words in commands(block):
-                program.append(in_python(words, following == 'text', folder))
+                program.append(in_python(words, following == 'text', folder, quick))
     (folder / 'program.py').write_text('\n'.join(program))
     done = subprocess.run([sys.executable, 'program.py'], cwd=folder, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr[-5000:]
-    assert done.stdout == ''.join(expected)
+    assert done.stdout.endswith(''.join(expected)) if not shown else done.stdout == ''.join(expected)
 
 
-def in_python(words, shown, folder):
+def in_python(words, shown, folder, quick):
     """A line that does in a program what the command does; nothing for a command that is checked elsewhere."""
     if words[0] != 'python':
         return ''
     if words[1] == '-m':
         return f'run({shown}, {", ".join(map(repr, words[2:]))})'
     if words[1] in SCRIPTS:
-        return f'run({shown}, {", ".join(map(repr, words[1:] + QUICK.get(words[1], [])))})'
+        more = quick if words[1] == 'train_image_classifier.py' else ()
+        return f'run({shown}, {", ".join(map(repr, [*words[1:], *more]))})'
     assert (folder / words[1]).exists()
     return f'subprocess.run({[sys.executable, *words[1:]]!r}, check=True)'
 
@@ -145,7 +151,8 @@ def test_command(words):
         for extra in extras[1].split(',') if extras else ():
             assert f"'{extra}': [" in (ROOT / 'setup.py').read_text()
     elif words[0] == 'curl':
-        assert words[-1] in [registry.WEIGHTS_URL + row.weights for row in registry.NETWORKS.values() if row.weights]
+        assert words[-1].startswith('https://storage.googleapis.com/tensorflow/keras-applications/') or words[-1] in [
+            registry.WEIGHTS_URL + row.weights for row in registry.NETWORKS.values() if row.weights]
     elif words[0] == 'tar':
         assert words[-1] in [row.weights for row in registry.NETWORKS.values()]
     elif words[0] == 'python' and words[1] in SCRIPTS:
@@ -209,6 +216,56 @@ def test_readme(folder):
     kept, trained = 'InceptionV1/Mixed_3b/Branch_1/Conv2d_0b_3x3/weights', 'InceptionV1/Logits/Conv2d_0c_1x1/weights'
     np.testing.assert_array_equal(*(value(folder / path, kept) for path in ('inception_v1.ckpt', 'runs/last_layer')))
     assert value(folder / 'runs/last_layer', trained).shape == (1, 1, 1024, 5)
+
+
+def parts_of_two_photos(folder):
+    """Real photos in two classes: parts of the two that come with scikit-learn, of a temple and of a flower."""
+    random = np.random.RandomState(0)
+    for name, photo in zip(('china', 'flower'), sklearn.datasets.load_sample_images().images, strict=True):
+        for split, count in (('train', 20), ('validation', 10)):
+            (folder / split / name).mkdir(parents=True)
+            for number in range(1, count + 1):
+                top, left = random.randint(0, 427 - 200), random.randint(0, 640 - 200)
+                image = PIL.Image.fromarray(photo[top:top + 200, left:left + 200])
+                image.save(folder / split / name / f'{number}.jpg')
+
+
+@pytest.mark.slow
+def test_transfer_learning(folder):
+    """Both ways run; the script's learns to tell the classes apart, on features of weights that were never trained."""
+    parts_of_two_photos(folder / 'photos')
+    keras.utils.set_random_seed(0)
+    network = keras.applications.InceptionV3(weights=None, include_top=False, input_shape=(150, 150, 3))
+    for layer in network.layers:
+        layer.momentum = 0.0            # of batch norm: as statistics, those of the photos
+    photos = keras.utils.image_dataset_from_directory(folder / 'photos/train', batch_size=40, image_size=(150, 150))
+    network(next(iter(photos))[0] / 127.5 - 1, training=True)
+    network.save_weights(folder / 'made.weights.h5')
+    (folder / 'made.weights.h5').rename(folder / 'inception_v3_weights_tf_dim_ordering_tf_kernels_notop.h5')
+    run_document('docs/transfer_learning.md', folder, ('--max_number_of_steps=60',), shown=False)
+    assert json.loads((folder / 'runs/recipe/eval/eval_results.json').read_text())['num_images'] == 20
+    # Of 40 photos little can be learnt that holds for others; these it knows.
+    settings = config.eval_config(dict(
+        checkpoint_path=str(folder / 'runs/recipe'), eval_dir=str(folder), dataset_split_name='train'))
+    results = evaluation.evaluate(settings, lambda line: None)
+    assert results['num_images'] == 40 and results['Accuracy'] >= 0.75
+    names = dict(tf.train.list_variables(str(folder / 'runs/recipe')))
+    assert names['Head/fc1/weights'] == [7 * 7 * 768, 1024] and names['Head/Logits/weights'] == [1024, 1]
+    assert not [name for name in names if 'Mixed_7' in name]
+    loaded = keras.models.load_model(folder / 'recipe.keras')
+    frozen = 'InceptionV3/Mixed_6e/Branch_0/Conv2d_0a_1x1/weights'
+    kept = loaded.layers[0].layers[1].model.by_name[frozen]
+    np.testing.assert_array_equal(kept, value(folder / 'runs/recipe', frozen))
+
+
+@pytest.mark.slow
+def test_extracting_features(folder):
+    published_weights(folder / 'inception_v1.ckpt')
+    run_document('docs/extracting_features.md', folder)
+    index = json.loads((folder / 'shared/index.json').read_text())
+    assert index['complete'] and [shard['num_images'] for shard in index['shards']] == [8, 8, 4]
+    with PIL.Image.open(folder / 'maps.png') as picture:
+        assert picture.width == 1400
 
 
 @pytest.mark.slow

@@ -39,7 +39,7 @@ def test_wheel_holds_the_package_and_nothing_else(wheel):
     assert {path.relative_to(ROOT).as_posix() for path in pathlib.Path(ROOT, 'nets').rglob('*.py')} <= names
     tops = {name.split('/')[0] for name in names if '.dist-info' not in name}
     assert tops == {'nets', 'datasets', 'preprocessing', 'training', 'tf_slim_compat.py', 'train_image_classifier.py',
-                    'eval_image_classifier.py'}
+                    'eval_image_classifier.py', 'extract_endpoints.py', 'import_weights.py'}
     modules = {name for name in names if name.endswith('.py')}
     for room in ('nets', 'datasets', 'preprocessing', 'training'):
         there = {f'{room}/{file}' for file in os.listdir(os.path.join(ROOT, room)) if file.endswith('.py')}
@@ -60,3 +60,7 @@ def test_wheel_works_outside_the_checkout(wheel, tmp_path):
     assert '--model_name' in done.stdout
     done = run(target / 'bin' / 'train_image_classifier', '--model_nam=x')
     assert done.returncode == 2 and 'model_name' in done.stderr
+    for command in (['extract_endpoints', '--images=missing', '--endpoints=conv1'], ['import_weights']):
+        done = run(target / 'bin' / command[0], *command[1:], '--model_name=lenet', '--checkpoint_path=missing.ckpt',
+                   '--output_dir=out')
+        assert done.returncode in (1, 2) and 'missing' in done.stderr and 'Traceback' not in done.stderr, done.stderr

@@ -109,7 +109,8 @@ class _TrainedConfig(Config):
         minimum=0)
     model_name: str = flag('inception_v3', 'The network; `python -m nets` lists them.', _DATA)
     final_endpoint: str | None = flag(
-        None, 'Cut the network at this endpoint (`python -m nets NETWORK` lists them); a new classifier follows.', _DATA)
+        None, 'Cut the network at this endpoint (`python -m nets NETWORK` lists them); a new classifier follows.',
+        _DATA)
     pool: str | None = flag(None, 'How the last map becomes the features of a new classifier (avg).', _DATA,
                             choices=POOLS)
     hidden_units: str | None = flag(
@@ -200,8 +201,8 @@ class TrainConfig(_TrainedConfig):
     ftrl_l2: float = flag(0.0, 'L2 strength.', _OPTIMIZER, minimum=0.0)
 
     checkpoint_path: str | None = flag(
-        None, "Weights to start from: a checkpoint, a folder with one, or a file of Keras's, torchvision's or timm's. Not "
-        'used where train_dir has a checkpoint.', _TUNE)
+        None, "Weights to start from: a checkpoint, a folder with one, or a file of Keras's, torchvision's or timm's. "
+        'Not used where train_dir has a checkpoint.', _TUNE)
     checkpoint_exclude_scopes: str | None = flag(
         None, 'Comma-separated prefixes of variables that are not restored from it.', _TUNE)
     trainable_scopes: str | None = flag(None, 'Comma-separated scopes to train; all if not set.', _TUNE)

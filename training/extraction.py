@@ -23,11 +23,10 @@ from nets.model import Model
 from nets.names import unknown
 from preprocessing import preprocessing_factory
 from training.config import ConfigError
-from training.console import Interrupted, RunError
+from training.console import Interrupted, RunError, StopSignals
 from training.extract_config import ExtractConfig
 from training.extract_images import Files, FromDataset, find_faults, make_batches, open_images
 from training.extract_shards import INDEX_FILE, Output, Shard, key_of, shard_name, write_json, writing
-from training.loop import _StopSignals
 from training.progress import Progress
 
 _HALF_MAX = float(np.finfo(np.float16).max)
@@ -147,9 +146,8 @@ class FrozenNetwork:
         try:
             self._compute = tf.function(endpoints, autograph=False).get_concrete_function(
                 tf.TensorSpec([None, self.size, self.size, model.channels]))
-        except KeyError as error:       # auxiliary classifiers, in some networks
-            raise ConfigError(f'--endpoints: {config.model_name} has {error.args[0]} in training alone; name the '
-                              'others, or give patterns that leave it out.') from None
+        except ValueError as error:     # auxiliary classifiers, in some networks
+            raise ConfigError(f'--endpoints: {error} Name the others, or give patterns that leave it out.') from None
         self.shapes = {name: tuple(tensor.shape[1:]) for name, tensor in self._compute.structured_outputs.items()}
         used = _inputs_used(self._compute)
         return {name: variable for name, variable in model.by_name.items() if id(variable.handle) in used}
@@ -335,7 +333,7 @@ def _run(config, images, network, job, todo, say):
                             config.batch_size) for number in todo}
     progress, step = Progress(sum(map(len, starts.values())), 0, config.batch_size, 'batch'), 0
     told = False
-    with _StopSignals() as stop:
+    with StopSignals() as stop:
         try:
             for order, number in enumerate(todo, 1):
                 shard, faults = job.open(number), []

@@ -3,7 +3,6 @@
 import dataclasses
 import math
 import os
-import signal
 import time
 from collections.abc import Callable
 
@@ -17,7 +16,7 @@ from nets.weights import published
 from preprocessing import preprocessing_factory
 from training import optimizers
 from training.config import CONFIG_FILE, ConfigError, TrainConfig
-from training.console import Interrupted, RunError
+from training.console import Interrupted, RunError, StopSignals
 from training.progress import Progress
 
 
@@ -317,7 +316,7 @@ def _run(config, trainer, strategy, batches, start):
     summaries = tf.summary.create_file_writer(config.train_dir, flush_millis=config.save_summaries_secs * 1000)
     data = iter(strategy.experimental_distribute_dataset(batches))
     prefix = checkpoints.latest(config.train_dir)
-    with _StopSignals() as stop, summaries.as_default():
+    with StopSignals() as stop, summaries.as_default():
         try:
             while last is None or step < last:
                 loss = train_step(*next(data))
@@ -354,25 +353,3 @@ def _summarize(step, **scalars):
 def _kept(config):
     last = checkpoints.latest(config.train_dir)
     return f'The last checkpoint is {last}.' if last else 'No checkpoint was written yet.'
-
-
-class _StopSignals:
-    """Notes SIGINT and SIGTERM, so that the step under way can end; a second one stops at once."""
-
-    def __enter__(self):
-        self.signal, self._before = None, {}
-        for number in (signal.SIGINT, signal.SIGTERM):
-            try:
-                self._before[number] = signal.signal(number, self._note)
-            except ValueError:  # not in the main thread, where there are no signals
-                break
-        return self
-
-    def _note(self, number, frame):
-        if self.signal is not None:
-            raise KeyboardInterrupt
-        self.signal = number
-
-    def __exit__(self, *unused):
-        for number, handler in self._before.items():
-            signal.signal(number, handler)

@@ -383,7 +383,7 @@ def test_endpoints_with_slashes(settings, file_format, tmp_path):
 
 def test_an_endpoint_of_training_alone(settings, tmp_path):
     path = checkpoints.save(str(tmp_path / 'train'), 0, {'global_step': np.int64(3)}, keep=1)
-    with pytest.raises(ConfigError, match='slashes has AuxLogits in training alone'):
+    with pytest.raises(ConfigError, match="the endpoint 'AuxLogits' in training alone"):
         extraction.extract(settings(model_name='slashes', checkpoint_path=path, endpoints='Aux*'), quiet)
 
 

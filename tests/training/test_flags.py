@@ -8,9 +8,11 @@ import pytest
 
 from training import flags
 from training.config import ConfigError, EvalConfig, TrainConfig
+from training.extract_config import ExtractConfig
+from training.weights import ImportConfig
 
 ROOT = pathlib.Path(__file__).parents[2]
-CONFIGS = [TrainConfig, EvalConfig]
+CONFIGS = [TrainConfig, EvalConfig, ExtractConfig, ImportConfig]
 
 
 def parse(*arguments, config_class=TrainConfig):
