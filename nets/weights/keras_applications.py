@@ -46,7 +46,11 @@ class _Application(NamedTuple):
     note: str = ''
 
     def __str__(self):
-        return f'{self.name}({", ".join(f"{key}={value}" for key, value in self.options.items())})'.removesuffix('()')
+        return _call(self.name, self.options)
+
+
+def _call(name, options):
+    return f'{name}({", ".join(f"{key}={value}" for key, value in options.items())})'.removesuffix('()')
 
 
 def _rules(rules: Mapping[str, str]) -> Callable[[str], str | None]:
@@ -250,8 +254,8 @@ def write(values: Mapping[str, Any], network: registry.Network, path: str) -> st
     finally:
         if os.path.exists(part):
             os.remove(part)
-    options = {'weights': None, **({'classes': classes} if classes else {'include_top': False}), **application.options}
-    return f'keras.applications.{application._replace(options=options)}'
+    top_or_not = {'classes': classes} if classes else {'include_top': False}
+    return _call(f'keras.applications.{application.name}', {'weights': None, **top_or_not, **application.options})
 
 
 def _keras_model(application, classes):
@@ -283,9 +287,10 @@ def _seems(layers):
     for name, sign, width in _SIGNS:
         if sign in layers:
             alpha = layers[sign][0].shape[-1] / width if width else 1
-            minimalistic = name.startswith('MobileNetV3') and not any('squeeze_excite' in layer for layer in layers)
-            options = {'alpha': round(alpha, 3)} if alpha != 1 else {}
-            return str(_Application(name, _VGG, (), {**options, **({'minimalistic': True} if minimalistic else {})}))
+            options: dict[str, Any] = {'alpha': round(alpha, 3)} if alpha != 1 else {}
+            if name.startswith('MobileNetV3') and not any('squeeze_excite' in layer for layer in layers):
+                options['minimalistic'] = True
+            return _call(name, options)
     return None
 
 
@@ -341,16 +346,19 @@ def _plain(layer):
 
 
 def _read_layers(path, network):
+    """Plain name of a layer, see `_plain` -> its arrays, in Keras's order."""
     if not os.path.isfile(path):
         raise CheckpointError(f'There is no file {path}.')
     try:
         with h5py.File(path, 'r') as file:
-            layers = _keras_3_layers(file, network) or _keras_2_layers(file.get('model_weights', file))
+            root = file.get('layers', file.get('_layer_checkpoint_dependencies'))
+            named, layers = _keras_3_layers(root) if root else (True, _keras_2_layers(file.get('model_weights', file)))
     except (OSError, KeyError, RuntimeError, ValueError, TypeError, AttributeError):
         raise CheckpointError(f'{path} is not a file of Keras weights (HDF5), or is damaged.') from None
     if not layers:
         raise CheckpointError(f'{path} holds no layers: it is not a file of Keras weights.')
-    return {_plain(name): arrays for name, arrays in layers.items()}
+    names = {} if named else _names_by_position(APPLICATIONS.get(network.name))
+    return {_plain(names.get(name, name)): arrays for name, arrays in layers.items()}
 
 
 def _keras_2_layers(root):
@@ -369,24 +377,22 @@ def _attribute(group, name):
     return [item.decode() if isinstance(item, bytes) else str(item) for part in parts for item in part]
 
 
-def _keras_3_layers(file, network):
-    """The layers of a `.weights.h5`: groups by class and position, with the layer's name in them since Keras 3.6."""
-    root = file.get('layers', file.get('_layer_checkpoint_dependencies', {}))
+def _keras_3_layers(root):
+    """Whether layers have names, as they do since Keras 3.6, and the layers, by class and position where not."""
     groups = {key: group['vars'] for key, group in root.items() if len(group.get('vars', ()))}
-    if all('name' in group.attrs for group in groups.values()):
-        names = {key: group.attrs['name'] for key, group in groups.items()}
-    else:
-        names = _names_by_position(APPLICATIONS.get(network.name))
-    return {names.get(key, key): [np.asarray(group[str(index)], np.float32) for index in range(len(group))]
-            for key, group in groups.items()}
+    named = all('name' in group.attrs for group in groups.values())
+    return named, {group.attrs['name'] if named else key:
+                   [np.asarray(group[str(index)], np.float32) for index in range(len(group))]
+                   for key, group in groups.items()}
 
 
 def _names_by_position(application):
-    """Group of a `.weights.h5` without names -> name of the layer, as far as the application has it; asks Keras."""
+    """Class and position of a layer -> its name, as far as the application has it; asks Keras."""
+    kinds = {'Conv2D': 'conv2d', 'DepthwiseConv2D': 'depthwise_conv2d', 'SeparableConv2D': 'separable_conv2d',
+             'BatchNormalization': 'batch_normalization', 'Dense': 'dense'}
     names, counts = {}, collections.Counter()
     for layer in _keras_model(application, 1000).layers if application else ():
-        kind = {'Conv2D': 'conv2d', 'DepthwiseConv2D': 'depthwise_conv2d', 'SeparableConv2D': 'separable_conv2d',
-                'BatchNormalization': 'batch_normalization', 'Dense': 'dense'}.get(type(layer).__name__)
-        names[f'{kind}_{counts[kind]}' if counts[kind] else str(kind)] = layer.name
+        kind = kinds.get(type(layer).__name__, '')
+        names[f'{kind}_{counts[kind]}' if counts[kind] else kind] = layer.name
         counts[kind] += 1
     return names
