@@ -115,6 +115,7 @@ class _TrainedConfig(Config):
                             choices=POOLS)
     hidden_units: str | None = flag(
         None, 'Widths of fully connected layers of a new classifier, before its logits: 1024, or 512,256.', _DATA)
+    torch_padding: bool = flag(False, "Pad as PyTorch does, for its weights of inception_v1 and inception_v3.", _DATA)
     class_mode: str = flag('categorical', 'Categorical: a logit for each class, and softmax; binary: one logit for two '
                            'classes, and a sigmoid.', _DATA, choices=('categorical', 'binary'))
     preprocessing_name: str | None = flag(None, "The preprocessing; the network's own if not set.", _DATA)

@@ -45,6 +45,7 @@ class ExtractConfig(Config):
         None, 'image_folder: the part of each class held out where the folder has no splits of its own (0.1).', _DATA,
         above=0.0, maximum=0.9)
     model_name: str = flag('inception_v3', 'The network; `python -m nets` lists them.', _DATA)
+    torch_padding: bool = flag(False, "Pad as PyTorch does, for its weights of inception_v1 and inception_v3.", _DATA)
     preprocessing_name: str | None = flag(None, "The preprocessing; the network's own if not set.", _DATA)
     image_size: int | None = flag(None, "Height and width of the network's input; its default if not set.", _DATA,
                                   minimum=1)
@@ -120,6 +121,6 @@ def extract_config(given: Mapping[str, Any]) -> ExtractConfig:
     if trained is None:
         return ExtractConfig(**given)
     as_trained = dict(model_name=trained.model_name, image_size=trained.train_image_size,
-                      preprocessing_name=trained.preprocessing_name,
+                      preprocessing_name=trained.preprocessing_name, torch_padding=trained.torch_padding,
                       moving_average_decay=trained.moving_average_decay)
     return ExtractConfig(**{**as_trained, **given})

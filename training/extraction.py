@@ -107,8 +107,8 @@ class FrozenNetwork:
             raise ConfigError(f'--preprocessing_name: {error}') from None
         reader = weights.read(str(config.checkpoint_path), row)
         self.path = reader.path
-        suffix = '' if config.moving_average_decay is None else checkpoints.AVERAGE
-        if suffix and not any(name.endswith(suffix) for name in reader.shapes):
+        averages = config.moving_average_decay is not None
+        if averages and not any(name.endswith(checkpoints.AVERAGE) for name in reader.shapes):
             raise checkpoints.CheckpointError(f'{self.path} holds no moving averages; leave out '
                                               '--moving_average_decay.')
         self._model = self._build(config, row.num_classes, None)
@@ -118,10 +118,9 @@ class FrozenNetwork:
         if (classes, channels) != (row.num_classes, row.channels):
             self._model = self._build(config, classes, channels)
             needed = self._trace(config)
-        stored = {name + suffix if name + suffix in reader.shapes else name: variable
-                  for name, variable in needed.items()}
         missing = checkpoints.restore(
-            reader, stored, hint=f'It must be a checkpoint of {config.model_name}, at {self.size}x{self.size}.')
+            reader, needed, moving_averages=averages,
+            hint=f'It must be a checkpoint of {config.model_name}, at {self.size}x{self.size}.')
         if missing:     # which may be: a classifier that a library leaves out
             raise checkpoints.CheckpointError(f'{self.path} lacks what {", ".join(self.names)} need: '
                                               f'{", ".join(missing)}.')
@@ -130,7 +129,8 @@ class FrozenNetwork:
 
     def _build(self, config, num_classes, channels):
         try:
-            return Model(config.model_name, num_classes, image_size=self.size, channels=channels)
+            return Model(config.model_name, num_classes, image_size=self.size, channels=channels,
+                         **({'torch_padding': True} if config.torch_padding else {}))
         except ValueError as error:
             raise ConfigError(f'{config.model_name} cannot be built for images of {self.size}x{self.size}: '
                               f'{error}') from None

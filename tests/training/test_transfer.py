@@ -98,6 +98,24 @@ def test_wrong_settings_are_refused(given, words):
         TrainConfig(model_name='inception_v1', **given)
 
 
+def test_padding_as_pytorchs_reaches_the_network(tmp_path):
+    dataset = dataset_factory.get_dataset('digits', 'train', None)
+    plain, padded = (loop.make_model(TrainConfig(**CUT, train_dir=str(tmp_path), torch_padding=torch), dataset, 32, 1)
+                     for torch in (False, True))
+    padded.adopt({name: plain.by_name[name] for name in padded.by_name})
+    images = tf.random.stateless_uniform([1, 32, 32, 1], [0, 0], -1, 1)
+    ours, theirs = (model.endpoints(images, 'Conv2d_1a_7x7')['Conv2d_1a_7x7'].numpy() for model in (plain, padded))
+    np.testing.assert_allclose(theirs, tf.nn.relu(_normalised(tf.nn.conv2d(
+        images, plain.by_name['InceptionV1/Conv2d_1a_7x7/weights'], 2, [[0, 0], [3, 3], [3, 3], [0, 0]]))), atol=1e-4)
+    assert np.abs(ours - theirs).max() > 0.01
+    with pytest.raises(ConfigError, match="vgg_a cannot be built so: .*'torch_padding'"):
+        loop.make_model(TrainConfig(model_name='vgg_a', torch_padding=True), dataset, 224, 1)
+
+
+def _normalised(net):
+    return net / np.sqrt(1 + 1e-3)      # by batch norm's initial statistics
+
+
 def test_the_names_of_poolings_are_those_of_the_networks():
     from nets import heads
     assert config.POOLS == heads.POOLS
