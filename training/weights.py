@@ -90,10 +90,10 @@ def import_weights(config: ImportConfig, say: Callable[[str], None] = print) -> 
     values = {name: variable.numpy() for name, variable in model.by_name.items() if name not in lacking}
     say(f'{source.path} has {len(values)} variables of {config.model_name}, '
         + (f'{num_classes} classes.' if num_classes else 'no classifier.'))
-    if source.lacks and num_classes:
+    if source.lacks and num_classes and not config.export_path:
         values.update((name, model.by_name[name].numpy()) for name in lacking)
         say(f'It lacks {", ".join(source.lacks)}, which training alone uses: these have initial values.')
-    elif source.lacks:
+    elif source.lacks and not config.export_path:
         say(f'It lacks {", ".join(source.lacks)}: train with --checkpoint_exclude_scopes={",".join(source.lacks)}')
     if config.background_class:
         change = _without_background if config.export_path else _with_background

@@ -9,6 +9,7 @@ TF-Slim at both: they agree for images of a multiple of 32 pixels. NASNet's redu
 TF-Slim's the map alone; they agree in all else, and Keras's published weights of NASNet were TF-Slim's before.
 """
 import collections
+import io
 import math
 import os
 import re
@@ -231,26 +232,30 @@ def write(values: Mapping[str, Any], network: registry.Network, path: str) -> st
     top = _within(network, application.top[-1])
     biases = next(name for name in variables if name.startswith(top) and name.endswith('/biases'))
     classes = values[biases].shape[0] if biases in values else None
-    model = _keras_model(application, classes)
-    layers = {_plain(layer.name): layer for layer in model.layers if layer.weights}
-    for layer, names in _names(layers, application, network, variables).items():
-        arrays, shapes = [], [weight.shape for weight in layers[layer].weights]
-        for name, shape in zip(names, shapes, strict=True):
-            value = np.asarray(values[name]) if name in values else None
-            if value is None or not _fits(value.shape, shape):
-                raise CheckpointError(f'{path} cannot be written: {name} of {network.name} '
-                                      + ('is not there.' if value is None else
-                                         f'is {list(value.shape)}, where Keras has {list(shape)}.'))
-            arrays.append(_adapt(name, value, variables, _GATE).reshape(shape))
-        layers[layer].set_weights(arrays)
-    folder, file = os.path.split(path)
-    part = os.path.join(folder, f'.writing-{file}')
+    layers = _keras_layers(application, classes)
+    names = _names([_plain(layer.name) for layer in layers.values()], application, network, variables)
+    content = io.BytesIO()      # HDF5 does not survive a full disk
+    with h5py.File(content, 'w') as file:
+        file.create_group('vars')       # the model's own, which Keras before 3.6 wants to see
+        for key, layer in layers.items():
+            group = file.create_group(f'layers/{key}/vars')
+            group.attrs['name'] = layer.name
+            for index, (name, weight) in enumerate(zip(names[_plain(layer.name)], layer.weights, strict=True)):
+                value = np.asarray(values[name]) if name in values else None
+                if value is None or not _fits(value.shape, weight.shape):
+                    what = 'is not there' if value is None else \
+                        f'is {list(value.shape)}, where Keras has {list(weight.shape)}'
+                    raise CheckpointError(f'{path} cannot be written: {name} of {network.name} {what}.')
+                group[str(index)] = _adapt(name, value, variables, _GATE).reshape(weight.shape)
+    folder, file_name = os.path.split(path)
+    part = os.path.join(folder, f'.writing-{file_name}')
     try:
         os.makedirs(folder or '.', exist_ok=True)
-        model.save_weights(part)
+        with open(part, 'wb') as part_file:
+            part_file.write(content.getbuffer())
         os.replace(part, path)
-    except (OSError, RuntimeError) as error:
-        raise CheckpointError(f'{path} cannot be written: {getattr(error, "strerror", None) or error}.') from None
+    except OSError as error:
+        raise CheckpointError(f'{path} cannot be written: {error.strerror}.') from None
     finally:
         if os.path.exists(part):
             os.remove(part)
@@ -258,12 +263,21 @@ def write(values: Mapping[str, Any], network: registry.Network, path: str) -> st
     return _call(f'keras.applications.{application.name}', {'weights': None, **top_or_not, **application.options})
 
 
-def _keras_model(application, classes):
+def _keras_layers(application, classes):
+    """The layers with weights of an application, by class and position as a `.weights.h5` has them."""
     import keras  # late: reading needs h5py alone
 
     build = getattr(keras.applications, application.name)
-    return build(weights=None, include_top=bool(classes), classes=classes or 1000, classifier_activation=None,
-                 **application.options)
+    model = build(weights=None, include_top=bool(classes), classes=classes or 1000, **application.options)
+    kinds = {'Conv2D': 'conv2d', 'DepthwiseConv2D': 'depthwise_conv2d', 'SeparableConv2D': 'separable_conv2d',
+             'BatchNormalization': 'batch_normalization', 'Dense': 'dense'}
+    layers, counts = {}, collections.Counter()
+    for layer in model.layers:
+        kind = kinds.get(type(layer).__name__)
+        if kind:
+            layers[f'{kind}_{counts[kind]}' if counts[kind] else kind] = layer
+            counts[kind] += 1
+    return layers
 
 
 def _check(path, network, layers):
@@ -357,8 +371,9 @@ def _read_layers(path, network):
         raise CheckpointError(f'{path} is not a file of Keras weights (HDF5), or is damaged.') from None
     if not layers:
         raise CheckpointError(f'{path} holds no layers: it is not a file of Keras weights.')
-    names = {} if named else _names_by_position(APPLICATIONS.get(network.name))
-    return {_plain(names.get(name, name)): arrays for name, arrays in layers.items()}
+    application = APPLICATIONS.get(network.name)
+    known = {} if named or not application else _keras_layers(application, network.num_classes)
+    return {_plain(known[key].name if key in known else key): arrays for key, arrays in layers.items()}
 
 
 def _keras_2_layers(root):
@@ -384,15 +399,3 @@ def _keras_3_layers(root):
     return named, {group.attrs['name'] if named else key:
                    [np.asarray(group[str(index)], np.float32) for index in range(len(group))]
                    for key, group in groups.items()}
-
-
-def _names_by_position(application):
-    """Class and position of a layer -> its name, as far as the application has it; asks Keras."""
-    kinds = {'Conv2D': 'conv2d', 'DepthwiseConv2D': 'depthwise_conv2d', 'SeparableConv2D': 'separable_conv2d',
-             'BatchNormalization': 'batch_normalization', 'Dense': 'dense'}
-    names, counts = {}, collections.Counter()
-    for layer in _keras_model(application, 1000).layers if application else ():
-        kind = kinds.get(type(layer).__name__, '')
-        names[f'{kind}_{counts[kind]}' if counts[kind] else kind] = layer.name
-        counts[kind] += 1
-    return names

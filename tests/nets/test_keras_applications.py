@@ -341,7 +341,7 @@ def test_what_cannot_be_written(found, tmp_path, full_disk):
             {**values, 'MobilenetV1/Conv2d_0/weights': np.zeros([3, 3, 1, 8])})
     path.write_text('mine')
     with full_disk(100_000):
-        refused('ours.weights.h5 cannot be written')
+        refused('ours.weights.h5 cannot be written: File too large.$')
     assert path.read_text() == 'mine' and [file.name for file in tmp_path.iterdir()] == [path.name]
 
 
