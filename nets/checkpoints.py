@@ -186,9 +186,11 @@ def adapt_channels(kernel: np.ndarray, channels: int) -> np.ndarray:
 
 def _mismatch(reader, variables, missing, misshapen, hint):
     # Slots and averages of a variable belong to it; global_step and the like are no network's.
-    ours = {'', *variables}
-    extra = sorted(name for name in reader.shapes if name not in ours and os.path.dirname(name) not in ours)
+    extra = sorted(name for name in reader.shapes if name not in variables
+                   and os.path.dirname(name) not in {'', *variables, *reader.shapes})
     unfit = [f'{name} {list(there)} (here {list(variables[name].shape)})' for name, there in misshapen.items()]
+    if len(missing) == len(variables):
+        hint = ''       # which would be about parts
     parts = [f'{reader.path} does not fit: {_reason_of(reader, variables, missing, misshapen)} {hint}'.rstrip()]
     for title, names in (('Missing', missing), ('Of another shape', unfit), ('In the checkpoint alone', extra)):
         if names:

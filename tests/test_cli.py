@@ -154,12 +154,15 @@ def test_labels_out_of_range(run, tmp_path):
 # Checkpoints that do not fit.
 
 def test_a_checkpoint_of_another_network(run, trained):
-    message = f'{trained}/model.ckpt-2 is a checkpoint of another network (LeNet): '
+    message = f'{trained}/model.ckpt-2 does not fit: it is a checkpoint of another network (lenet) and has none of the '
     for flags in ([*INCEPTION, '--train_dir=run', f'--checkpoint_path={trained}', '--train_image_size=32'],
                   [*INCEPTION, '--train_dir=run', f'--checkpoint_path={trained}', '--train_image_size=32',
                    '--ignore_missing_vars']):
         code, _, complaint = run('train', *flags)
-        assert code == 1 and complaint.startswith(message) and complaint.count('\n') == 1
+        why, missing, extra = complaint.splitlines()
+        assert code == 1 and why.startswith(message) and why.endswith(' variables wanted.')
+        assert missing.startswith('Missing: InceptionV1/Conv2d_1a_7x7/weights, ')
+        assert extra.startswith('In the checkpoint alone: LeNet/conv1/biases, ') and 'RMSProp' not in extra
     assert not os.path.exists('run')
     code, _, complaint = run('eval', *EVAL_INCEPTION, f'--checkpoint_path={trained}', '--eval_dir=results')
     assert code == 1 and complaint.startswith(message) and not os.path.exists('results')
