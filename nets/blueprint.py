@@ -37,29 +37,41 @@ class Blueprint(NamedTuple):
 def draw(build: Callable[[tf.Tensor, bool], Net], input_shape: Iterable[int | None]) -> Blueprint:
     """Builds once, for training."""
     specs: dict[str, Spec] = {}
+    made: dict[str, tf.Tensor] = {}
 
-    def record(getter, name, initializer=None, trainable=True, regularizer=None, **kwargs):
-        layers_own = tf_slim_compat.layer_regularizer()
-        variable = getter(name, initializer=initializer, trainable=trainable, regularizer=regularizer, **kwargs)
-        specs.setdefault(name, Spec(tuple(variable.shape), initializer, trainable, regularizer or layers_own))
-        return variable
+    def record(getter, name, shape=None, initializer=None, trainable=True, regularizer=None, **kwargs):
+        if name in made:
+            return made[name]
+        if trainable:
+            # A weight is only read, so that a placeholder will do: a real one has ten operations, and each layer
+            # looks through all variables of the graph.
+            with tf.name_scope(''):
+                made[name] = tf.compat.v1.placeholder(tf.float32, shape, name)
+        else:
+            made[name] = getter(name, shape=shape, initializer=initializer, trainable=False,
+                                **{**kwargs, 'collections': []})
+        own = regularizer or tf_slim_compat.layer_regularizer()
+        specs[name] = Spec(tuple(made[name].shape), initializer, trainable, own)
+        return made[name]
 
     with tf.Graph().as_default() as graph, tf.compat.v1.variable_scope('', custom_getter=record):
         tf.compat.v1.set_random_seed(0)     # which a user's op determinism asks for; nothing is drawn here
         _, end_points = build(tf.compat.v1.placeholder(tf.float32, input_shape), True)
     return Blueprint(specs, {name: tensor.shape.as_list() for name, tensor in end_points.items()},
-                     _behind(graph, end_points, list(specs)))
+                     _behind(graph, end_points, made))
 
 
-def _behind(graph, end_points, names):
+def _behind(graph, end_points, made):
+    names = list(made)
     # A set of variables is an integer, a bit for each: a graph has tens of thousands of operations.
     bits = {name: 1 << number for number, name in enumerate(names)}
     layers: dict[str, int] = {}
     for name, bit in bits.items():      # moving statistics are not read in training: they go with their layer
         layers[_layer(name)] = layers.get(_layer(name), 0) | bit
     sets: dict[str, int] = {}
+    of_operations = {tensor.op.name: name for name, tensor in made.items()}
     for operation in graph.get_operations():        # in an order in which inputs come first
-        own = layers[_layer(operation.name)] if operation.name in bits else 0
+        own = layers[_layer(of_operations[operation.name])] if operation.name in of_operations else 0
         for tensor in operation.inputs:
             own |= sets.get(tensor.op.name, 0)
         sets[operation.name] = own

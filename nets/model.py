@@ -118,10 +118,9 @@ class Model(tf.Module):
 
     def _takes(self, builder):
         """The arguments of a builder that a caller may give; those of the whole network where it passes them on."""
-        parameters = list(inspect.signature(builder).parameters.values())[1:]
-        if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters):
+        if _passes_on(builder):
             return self._takes(self._row.build)
-        return [parameter.name for parameter in parameters if parameter.name not in _OWN_ARGUMENTS]
+        return [name for name in list(inspect.signature(builder).parameters)[1:] if name not in _OWN_ARGUMENTS]
 
     @property
     def takes_videos(self) -> bool:
@@ -371,6 +370,8 @@ class Model(tf.Module):
             arguments['final_endpoint'] = final_endpoint
         if self._row.scope:
             arguments['scope'] = self._row.scope
+        if _passes_on(build):       # to the whole network's function, which has a default of its own
+            arguments['is_training'] = mode.training
         with self._scope(mode):
             return build(images, **arguments, **_step_for(build, mode.step))
 
@@ -461,6 +462,10 @@ def create_model(network: str, num_classes: int | None = None, **kwargs) -> Mode
 
 def _scopes(variables):
     return sorted({'/'.join(name.split('/')[:2]) for name in variables})
+
+
+def _passes_on(builder):
+    return any(parameter.kind is parameter.VAR_KEYWORD for parameter in inspect.signature(builder).parameters.values())
 
 
 def _step_for(builder, step):
