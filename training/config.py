@@ -16,6 +16,7 @@ from nets import registry
 
 QUICKSTART_DIR = os.path.join('runs', 'digits')
 CONFIG_FILE = 'train_config.json'
+PADDINGS = ('tf_slim', 'torch', 'keras')
 POOLS = ('avg', 'max', 'avgmax', 'catavgmax', 'flatten')    # those of nets.heads, which would start TensorFlow
 
 # The headings under which --help shows the flags, in its order.
@@ -115,7 +116,8 @@ class _TrainedConfig(Config):
                             choices=POOLS)
     hidden_units: str | None = flag(
         None, 'Widths of fully connected layers of a new classifier, before its logits: 1024, or 512,256.', _DATA)
-    torch_padding: bool = flag(False, "Pad as PyTorch does, for its weights of inception_v1 and inception_v3.", _DATA)
+    padding: str = flag('tf_slim', "Whose way to pad maps: torch for PyTorch's weights of inception_v1 and inception_v3, "
+                        "keras for Keras's of NASNet.", _DATA, choices=PADDINGS)
     class_mode: str = flag('categorical', 'Categorical: a logit for each class, and softmax; binary: one logit for two '
                            'classes, and a sigmoid.', _DATA, choices=('categorical', 'binary'))
     preprocessing_name: str | None = flag(None, "The preprocessing; the network's own if not set.", _DATA)

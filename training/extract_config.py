@@ -4,7 +4,7 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
-from training.config import GROUPS, Config, ConfigError, flag, load_train_config
+from training.config import GROUPS, PADDINGS, Config, ConfigError, flag, load_train_config
 
 FORMATS = ('npz', 'npy', 'hdf5', 'tfrecord')
 
@@ -45,7 +45,8 @@ class ExtractConfig(Config):
         None, 'image_folder: the part of each class held out where the folder has no splits of its own (0.1).', _DATA,
         above=0.0, maximum=0.9)
     model_name: str = flag('inception_v3', 'The network; `python -m nets` lists them.', _DATA)
-    torch_padding: bool = flag(False, "Pad as PyTorch does, for its weights of inception_v1 and inception_v3.", _DATA)
+    padding: str = flag('tf_slim', "Whose way to pad maps: torch for PyTorch's weights of inception_v1 and inception_v3, "
+                        "keras for Keras's of NASNet.", _DATA, choices=PADDINGS)
     preprocessing_name: str | None = flag(None, "The preprocessing; the network's own if not set.", _DATA)
     image_size: int | None = flag(None, "Height and width of the network's input; its default if not set.", _DATA,
                                   minimum=1)
@@ -121,6 +122,6 @@ def extract_config(given: Mapping[str, Any]) -> ExtractConfig:
     if trained is None:
         return ExtractConfig(**given)
     as_trained = dict(model_name=trained.model_name, image_size=trained.train_image_size,
-                      preprocessing_name=trained.preprocessing_name, torch_padding=trained.torch_padding,
+                      preprocessing_name=trained.preprocessing_name, padding=trained.padding,
                       moving_average_decay=trained.moving_average_decay)
     return ExtractConfig(**{**as_trained, **given})

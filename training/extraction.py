@@ -130,7 +130,7 @@ class FrozenNetwork:
     def _build(self, config, num_classes, channels):
         try:
             return Model(config.model_name, num_classes, image_size=self.size, channels=channels,
-                         **({'torch_padding': True} if config.torch_padding else {}))
+                         **({} if config.padding == 'tf_slim' else {f'{config.padding}_padding': True}))
         except ValueError as error:
             raise ConfigError(f'{config.model_name} cannot be built for images of {self.size}x{self.size}: '
                               f'{error}') from None

@@ -128,8 +128,8 @@ def make_model(config, dataset: datasets.Dataset, image_size: int, channels: int
         if num_classes != 2:
             raise ConfigError(f'--class_mode=binary: it is for two classes; {dataset.name} has {num_classes}.')
         num_classes = 1
-    if config.torch_padding:
-        kwargs['torch_padding'] = True
+    if config.padding != 'tf_slim':
+        kwargs[f'{config.padding}_padding'] = True
     try:
         return Model(config.model_name, num_classes, image_size=image_size, channels=channels,
                      final_endpoint=config.final_endpoint, pool=config.pool, hidden_units=config.hidden_layers(),

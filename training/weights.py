@@ -104,7 +104,7 @@ def import_weights(config: ImportConfig, say: Callable[[str], None] = print) -> 
     if application and application.note and (config.export_path or source.path.endswith(weights.KERAS)):
         say(application.note)
     if config.model_name in _TORCH_PADDING and source.path.endswith(weights.PYTORCH):
-        say('PyTorch pads maps otherwise: with --torch_padding (torch_padding=True in Python) it answers as there.')
+        say('PyTorch pads maps otherwise: with --padding=torch (torch_padding=True in Python) it answers as there.')
     if config.export_path:
         taker = keras_applications.write(values, network, config.export_path)
         say(f'Wrote {config.export_path}. Next: {taker}.load_weights({config.export_path!r})')

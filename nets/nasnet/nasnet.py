@@ -182,7 +182,7 @@ def rows(family: Family, config: HParams, current_step: Step = None, num_aux_cla
 def _layout(data_format):
     return slim.arg_scope([slim.conv2d, slim.separable_conv2d, slim.avg_pool2d, slim.max_pool2d, slim.batch_norm,
                            nasnet_utils.get_channel_index, nasnet_utils.get_channel_dim, nasnet_utils.global_avg_pool,
-                           nasnet_utils.factorized_reduction], data_format=data_format)
+                           nasnet_utils.factorized_reduction, nasnet_utils.pool], data_format=data_format)
 
 
 def build_base(family: Family, images: tf.Tensor, final_endpoint: str | None, config: HParams,
@@ -253,15 +253,17 @@ def nasnet_cifar_base(inputs: tf.Tensor, final_endpoint: str | None = None, conf
 
 
 def nasnet_mobile_base(inputs: tf.Tensor, final_endpoint: str | None = None, config: HParams | None = None,
-                       current_step: Step = None, scope: Scope = None) -> Net:
+                       current_step: Step = None, scope: Scope = None, keras_padding: bool = False) -> Net:
     """Builds NASNet-A Mobile up to an endpoint; see `build_base`."""
-    return build_base(IMAGENET, inputs, final_endpoint, config or mobile_imagenet_config(), current_step, scope)
+    with slim.arg_scope([nasnet_utils.pool], keras_padding=keras_padding):
+        return build_base(IMAGENET, inputs, final_endpoint, config or mobile_imagenet_config(), current_step, scope)
 
 
 def nasnet_large_base(inputs: tf.Tensor, final_endpoint: str | None = None, config: HParams | None = None,
-                      current_step: Step = None, scope: Scope = None) -> Net:
+                      current_step: Step = None, scope: Scope = None, keras_padding: bool = False) -> Net:
     """Builds NASNet-A Large up to an endpoint; see `build_base`."""
-    return build_base(IMAGENET, inputs, final_endpoint, config or large_imagenet_config(), current_step, scope)
+    with slim.arg_scope([nasnet_utils.pool], keras_padding=keras_padding):
+        return build_base(IMAGENET, inputs, final_endpoint, config or large_imagenet_config(), current_step, scope)
 
 
 def build_nasnet_cifar(images: tf.Tensor, num_classes: int | None, is_training: bool | tf.Tensor = True,
@@ -274,15 +276,16 @@ def build_nasnet_cifar(images: tf.Tensor, num_classes: int | None, is_training: 
 
 def build_nasnet_mobile(images: tf.Tensor, num_classes: int | None, is_training: bool | tf.Tensor = True,
                         final_endpoint: str | None = None, config: HParams | None = None, current_step: Step = None,
-                        reuse: bool | None = None, scope: Scope = None) -> Net:
+                        reuse: bool | None = None, scope: Scope = None, keras_padding: bool = False) -> Net:
     """Builds NASNet-A (4 @ 1056), also called Mobile; see `build_nasnet_large`."""
-    return build(IMAGENET, images, num_classes, is_training, final_endpoint, config or mobile_imagenet_config(),
-                 current_step, reuse, scope)
+    with slim.arg_scope([nasnet_utils.pool], keras_padding=keras_padding):
+        return build(IMAGENET, images, num_classes, is_training, final_endpoint, config or mobile_imagenet_config(),
+                     current_step, reuse, scope)
 
 
 def build_nasnet_large(images: tf.Tensor, num_classes: int | None, is_training: bool | tf.Tensor = True,
                        final_endpoint: str | None = None, config: HParams | None = None, current_step: Step = None,
-                       reuse: bool | None = None, scope: Scope = None) -> Net:
+                       reuse: bool | None = None, scope: Scope = None, keras_padding: bool = False) -> Net:
     """Builds NASNet-A (6 @ 4032), also called Large, with its classifier.
 
     Args:
@@ -297,6 +300,8 @@ def build_nasnet_large(images: tf.Tensor, num_classes: int | None, is_training: 
         one, the last of `config.total_training_steps`.
       reuse: whether to take the variables that are there.
       scope: variable scope; None adds none to the current one, as in the published weights.
+      keras_padding: whether reduction cells pool zeros around the map too, as in Keras Applications, for weights
+        from there.
 
     Returns:
       Logits [batch, classes], or without classes the pooled features [batch, channels], or the final endpoint; and a
@@ -307,8 +312,9 @@ def build_nasnet_large(images: tf.Tensor, num_classes: int | None, is_training: 
       ValueError: the endpoint is unknown (nothing has been built then), or the images or the config do not fit.
       RuntimeError: called eagerly or in a tf.function, and nothing would hold the variables.
     """
-    return build(IMAGENET, images, num_classes, is_training, final_endpoint, config or large_imagenet_config(),
-                 current_step, reuse, scope)
+    with slim.arg_scope([nasnet_utils.pool], keras_padding=keras_padding):
+        return build(IMAGENET, images, num_classes, is_training, final_endpoint, config or large_imagenet_config(),
+                     current_step, reuse, scope)
 
 
 build_nasnet_cifar.default_image_size = 32

@@ -115,6 +115,27 @@ def factorized_reduction(net: tf.Tensor, output_filters: int, stride: int, data_
 
 
 @slim.add_arg_scope
+def pool(net: tf.Tensor, kind: str, kernel: int, stride: int, keras_padding: bool = False,
+         data_format: str = INVALID) -> tf.Tensor:
+    """A pooling of a cell, whose map is the input's over its stride, rounded up.
+
+    Args:
+      net: a map of rank 4.
+      kind: `avg_pool` or `max_pool`.
+      kernel: its size; odd.
+      stride: 1 or 2.
+      keras_padding: whether a pooling with a stride also takes zeros around the map, as in Keras Applications.
+      data_format: order of the axes.
+    """
+    if not keras_padding or stride == 1:
+        return _POOL[kind](net, kernel, stride=stride, padding='SAME')
+    half, sizes = kernel // 2, tf.shape(net)
+    padding = [(0, 0) if axis in 'NC' else (half - 1 + (net.shape[i] or sizes[i]) % 2, half)
+               for i, axis in enumerate(data_format)]
+    return _POOL[kind](tf.pad(net, padding), kernel, stride=stride, padding='VALID')
+
+
+@slim.add_arg_scope
 def drop_path(net: tf.Tensor, keep_prob: float | tf.Tensor, is_training: bool | tf.Tensor = True) -> tf.Tensor:
     """Drops the whole map of an example at random, or scales it by 1 / `keep_prob` (arXiv:1605.07648).
 
@@ -256,7 +277,7 @@ class NasNetABaseCell:
                 net = slim.batch_norm(net, scope=f'bn_sep_{kernel}x{kernel}_{layer}')
                 stride = 1
         elif kind:
-            net = _POOL[kind](self._bound(net), int(kernel), stride=stride, padding='SAME')
+            net = pool(self._bound(net), kind, int(kernel), stride)
             if get_channel_dim(net.shape) != filters:
                 net = _conv_bn(net, filters, '1x1', 'bn_1')
         elif stride > 1 or get_channel_dim(net.shape) != filters:

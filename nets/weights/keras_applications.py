@@ -6,7 +6,7 @@ both libraries make them.
 
 Two applications differ from TF-Slim's networks at the edges of maps. MobileNet pads a map of odd size at one side,
 TF-Slim at both: they agree for images of a multiple of 32 pixels. NASNet's reduction cells pool zeros around the map,
-TF-Slim's the map alone; they agree in all else, and Keras's published weights of NASNet were TF-Slim's before.
+TF-Slim's the map alone, unless they are built with `keras_padding`.
 """
 import collections
 import io
@@ -117,8 +117,8 @@ _INCEPTION_RESNET_V2 = _rules({
 _LOGITS = ('Logits',)
 _ODD_SIZES = ('Keras pads maps of odd size at one side, TF-Slim at both: they answer the same for images of a multiple '
               'of 32 pixels.')
-_POOLED_ZEROS = ("Keras's reduction cells pool zeros around the map, TF-Slim's the map alone: answers differ a little, "
-                 'the more the smaller the images.')
+_POOLED_ZEROS = ("Keras's reduction cells pool zeros around the map, TF-Slim's the map alone: answers differ a little but "
+                 'with --padding=keras (keras_padding=True in Python), which pools them too.')
 APPLICATIONS = {
     'inception_v3': _Application('InceptionV3', _INCEPTION_V3, _LOGITS),
     'inception_resnet_v2': _Application('InceptionResNetV2', _INCEPTION_RESNET_V2, _LOGITS),

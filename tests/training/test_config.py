@@ -65,7 +65,7 @@ def test_what_is_not_tf_slims_changes_nothing_but_is_named():
     ours = {field.name for field in dataclasses.fields(TrainConfig)} - set(TF_SLIM_TRAIN)
     assert ours == {'validation_fraction', 'verbose_tensorflow', 'keep_checkpoints', 'seed', 'precision', 'jit_compile',
                     'create_aux_logits', 'batch_norm_warmup', 'final_endpoint', 'pool', 'hidden_units', 'class_mode',
-                    'torch_padding', 'pretrained', 'freeze_batch_norm', 'rotation_range', 'width_shift_range',
+                    'padding', 'pretrained', 'freeze_batch_norm', 'rotation_range', 'width_shift_range',
                     'height_shift_range', 'shear_range', 'zoom_range', 'horizontal_flip', 'vertical_flip', 'fill_mode'}
 
 

@@ -100,8 +100,8 @@ def test_wrong_settings_are_refused(given, words):
 
 def test_padding_as_pytorchs_reaches_the_network(tmp_path):
     dataset = dataset_factory.get_dataset('digits', 'train', None)
-    plain, padded = (loop.make_model(TrainConfig(**CUT, train_dir=str(tmp_path), torch_padding=torch), dataset, 32, 1)
-                     for torch in (False, True))
+    plain, padded = (loop.make_model(TrainConfig(**CUT, train_dir=str(tmp_path), padding=padding), dataset, 32, 1)
+                     for padding in ('tf_slim', 'torch'))
     padded.adopt({name: plain.by_name[name] for name in padded.by_name})
     images = tf.random.stateless_uniform([1, 32, 32, 1], [0, 0], -1, 1)
     ours, theirs = (model.endpoints(images, 'Conv2d_1a_7x7')['Conv2d_1a_7x7'].numpy() for model in (plain, padded))
@@ -109,7 +109,7 @@ def test_padding_as_pytorchs_reaches_the_network(tmp_path):
         images, plain.by_name['InceptionV1/Conv2d_1a_7x7/weights'], 2, [[0, 0], [3, 3], [3, 3], [0, 0]]))), atol=1e-4)
     assert np.abs(ours - theirs).max() > 0.01
     with pytest.raises(ConfigError, match="vgg_a cannot be built so: .*'torch_padding'"):
-        loop.make_model(TrainConfig(model_name='vgg_a', torch_padding=True), dataset, 224, 1)
+        loop.make_model(TrainConfig(model_name='vgg_a', padding='torch'), dataset, 224, 1)
 
 
 def _normalised(net):
