@@ -116,7 +116,7 @@ class _TrainedConfig(Config):
                             choices=POOLS)
     hidden_units: str | None = flag(
         None, 'Widths of fully connected layers of a new classifier, before its logits: 1024, or 512,256.', _DATA)
-    padding: str = flag('tf_slim', "Whose way to pad maps: torch for PyTorch's weights of inception_v1 and inception_v3, "
+    padding: str = flag('tf_slim', "Whose way to pad maps: torch for PyTorch's weights of Inception V1 and V3, "
                         "keras for Keras's of NASNet.", _DATA, choices=PADDINGS)
     class_mode: str = flag('categorical', 'Categorical: a logit for each class, and softmax; binary: one logit for two '
                            'classes, and a sigmoid.', _DATA, choices=('categorical', 'binary'))

@@ -45,7 +45,7 @@ class ExtractConfig(Config):
         None, 'image_folder: the part of each class held out where the folder has no splits of its own (0.1).', _DATA,
         above=0.0, maximum=0.9)
     model_name: str = flag('inception_v3', 'The network; `python -m nets` lists them.', _DATA)
-    padding: str = flag('tf_slim', "Whose way to pad maps: torch for PyTorch's weights of inception_v1 and inception_v3, "
+    padding: str = flag('tf_slim', "Whose way to pad maps: torch for PyTorch's weights of Inception V1 and V3, "
                         "keras for Keras's of NASNet.", _DATA, choices=PADDINGS)
     preprocessing_name: str | None = flag(None, "The preprocessing; the network's own if not set.", _DATA)
     image_size: int | None = flag(None, "Height and width of the network's input; its default if not set.", _DATA,

@@ -117,7 +117,7 @@ _INCEPTION_RESNET_V2 = _rules({
 _LOGITS = ('Logits',)
 _ODD_SIZES = ('Keras pads maps of odd size at one side, TF-Slim at both: they answer the same for images of a multiple '
               'of 32 pixels.')
-_POOLED_ZEROS = ("Keras's reduction cells pool zeros around the map, TF-Slim's the map alone: answers differ a little but "
+_POOLED_ZEROS = ("Keras's reduction cells pool zeros around the map, TF-Slim's the map alone: answers differ, but "
                  'with --padding=keras (keras_padding=True in Python), which pools them too.')
 APPLICATIONS = {
     'inception_v3': _Application('InceptionV3', _INCEPTION_V3, _LOGITS),
