@@ -1,11 +1,16 @@
 """The variables and endpoints of a network, from one build in a graph to throw away."""
+import re
 from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
 import tensorflow as tf
+import tf_slim as slim
 
 import tf_slim_compat
+from nets import registry
 from nets.scopes import Net
+
+_AUXILIARY = re.compile(r'(\w+/AuxLogits|aux_\d+)/')
 
 
 class Spec(NamedTuple):
@@ -59,6 +64,28 @@ def draw(build: Callable[[tf.Tensor, bool], Net], input_shape: Iterable[int | No
         _, end_points = build(tf.compat.v1.placeholder(tf.float32, input_shape), True)
     return Blueprint(specs, {name: tensor.shape.as_list() for name, tensor in end_points.items()},
                      _behind(graph, end_points, made))
+
+
+def network_variables(network: registry.Network, num_classes: int | None = None) -> dict[str, tuple[int, ...]]:
+    """The variables of a network for training, name -> shape in creation order.
+
+    Args:
+      network: its row.
+      num_classes: number of classes; that of its published weights if None.
+    """
+    def build(images, training):
+        with slim.arg_scope(network.make_arg_scope()):
+            return network.build(images, num_classes or network.num_classes, is_training=training)
+
+    frames = (network.frames,) if network.frames else ()
+    size = network.default_image_size
+    plan = draw(build, (1, *frames, size, size, network.channels))
+    return {name: spec.shape for name, spec in plan.specs.items()}
+
+
+def auxiliary_scopes(names: Iterable[str]) -> list[str]:
+    """The scopes of the auxiliary classifier among these names of variables; training alone needs it."""
+    return sorted({match[1] for match in map(_AUXILIARY.match, names) if match})
 
 
 def _behind(graph, end_points, made):

@@ -7,8 +7,7 @@ import pytest
 import tensorflow as tf
 
 import import_weights
-from nets import checkpoints, create_model, registry
-from nets.weights import frozen_graph
+from nets import blueprint, checkpoints, create_model, registry
 
 IMAGES = np.random.RandomState(0).uniform(-1, 1, [2, 32, 32, 3]).astype(np.float32)
 MOBILENET = '--model_name=mobilenet_v1_025'
@@ -67,7 +66,7 @@ def test_a_file_of_keras_becomes_a_checkpoint(run, keras_file, expected, tmp_pat
     reader = tf.train.load_checkpoint(tmp_path / 'new' / 'imported')
     assert reader.get_tensor('global_step') == 0 and reader.get_tensor('global_step').dtype == np.int64
     assert set(reader.get_variable_to_shape_map()) == {
-        'global_step', *frozen_graph.network_variables(registry.get('mobilenet_v1_025'))}
+        'global_step', *blueprint.network_variables(registry.get('mobilenet_v1_025'))}
     assert_same(answers(tmp_path / 'new' / 'imported', 1000), expected)
 
 
@@ -111,7 +110,7 @@ def test_an_auxiliary_classifier_has_initial_values(run, tmp_path):
     values = checkpoints.Reader('imported')
     assert values.shapes['InceptionV3/AuxLogits/Conv2d_2b_1x1/weights'] == (1, 1, 768, 5)
     assert 0 < np.abs(values.value('InceptionV3/AuxLogits/Conv2d_2a_5x5/weights')).max() < 0.1
-    assert set(values.shapes) == {'global_step', *frozen_graph.network_variables(registry.get('inception_v3'))}
+    assert set(values.shapes) == {'global_step', *blueprint.network_variables(registry.get('inception_v3'))}
 
 
 def test_moving_averages_of_a_checkpoint(run):

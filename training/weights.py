@@ -71,8 +71,8 @@ def import_weights(config: ImportConfig, say: Callable[[str], None] = print) -> 
     import tensorflow as tf
 
     from nets import checkpoints, create_model, registry, weights
+    from nets.blueprint import network_variables
     from nets.weights import keras_applications
-    from nets.weights.frozen_graph import network_variables
 
     network = registry.get(config.model_name)
     if config.output_dir and not config.overwrite and checkpoints.latest(config.output_dir):

@@ -1,38 +1,16 @@
 """Frozen graphs of TF-Slim (`.pb`): networks whose variables were turned into constants of the same names."""
 import re
-from collections.abc import Iterable
 
 import numpy as np
 import tensorflow as tf
 from google.protobuf import message
 
-from nets import nets_factory, registry
+from nets import registry
+from nets.blueprint import auxiliary_scopes, network_variables
 from nets.checkpoints import CheckpointError, Values
 
 # What other programs put around a variable's name: those that import a graph before it, those that freeze it behind.
 _AROUND = re.compile(r'^(?:import(?:_\d+)?/)*(.*?)(?:/(?:Read|ReadVariableOp|read|resource))*$')
-_AUXILIARY = re.compile(r'(\w+/AuxLogits|aux_\d+)/')
-
-
-def network_variables(network: registry.Network, num_classes: int | None = None) -> dict[str, tuple[int, ...]]:
-    """The variables of a network for training, name -> shape in creation order; nothing is computed.
-
-    Args:
-      network: its row.
-      num_classes: number of classes; that of its published weights if None.
-    """
-    frames = (network.frames,) if network.frames else ()
-    shape = (1, *frames, network.default_image_size, network.default_image_size, network.channels)
-    with tf.Graph().as_default() as graph:
-        network_fn = nets_factory.get_network_fn(network.name, num_classes or network.num_classes, is_training=True)
-        network_fn(tf.compat.v1.placeholder(tf.float32, shape))
-        variables = graph.get_collection(tf.compat.v1.GraphKeys.GLOBAL_VARIABLES)
-        return {variable.op.name: tuple(variable.shape.as_list()) for variable in variables}
-
-
-def auxiliary_scopes(names: Iterable[str]) -> list[str]:
-    """The scopes of the auxiliary classifier among these names of variables; training alone needs it."""
-    return sorted({match[1] for match in map(_AUXILIARY.match, names) if match})
 
 
 def read(path: str, network: registry.Network) -> Values:

@@ -20,8 +20,8 @@ import h5py
 import numpy as np
 
 from nets import registry
+from nets.blueprint import auxiliary_scopes, network_variables
 from nets.checkpoints import CheckpointError, Values
-from nets.weights.frozen_graph import auxiliary_scopes, network_variables
 
 # The variables of a layer, in the order in which Keras has them.
 _LEAVES = ('depthwise_weights', 'pointwise_weights', 'weights', 'biases', 'gamma', 'beta', 'moving_mean',
