@@ -200,6 +200,12 @@ def test_make_targets():
     assert sorted(re.findall(r'^    make (\w+)', read('README.md'), re.M)) == sorted(targets) == ['test', 'train']
 
 
+def test_every_extra_is_named():
+    table = read('README.md').split('| extra | for |')[1].split('\n\n')[0]
+    setup = (ROOT / 'setup.py').read_text().split('extras_require={')[1].split('},')[0]
+    assert set(re.findall(r'^\| `(\w+)`', table, re.M)) == set(re.findall(r"^ +'(\w+)': \[", setup, re.M))
+
+
 def test_every_dataset_is_named():
     for row in DATASETS.values():
         line, = (line for line in read('README.md').splitlines() if line.startswith('|') and f'| `{row.name}`' in line
