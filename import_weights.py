@@ -6,7 +6,7 @@ The other way round, --export_path writes a checkpoint's weights for Keras Appli
 """
 import sys
 
-from training import console, flags, weights
+from training import console, flags, importing
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -14,10 +14,10 @@ def main(argv: list[str] | None = None) -> int:
     argv = argv or sys.argv
 
     def work():
-        settings = weights.ImportConfig(**flags.parse(weights.ImportConfig, argv, __doc__))
+        settings = importing.ImportConfig(**flags.parse(importing.ImportConfig, argv, __doc__))
         with console.quiet_tensorflow(settings.verbose_tensorflow):
             import tensorflow  # noqa: F401
-        weights.import_weights(settings)
+        importing.import_weights(settings)
 
     return console.run(work, argv[0])
 

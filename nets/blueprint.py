@@ -10,7 +10,7 @@ import tf_slim_compat
 from nets import registry
 from nets.scopes import Net
 
-_AUXILIARY = re.compile(r'(\w+/AuxLogits|aux_\d+)/')
+_AUXILIARY = re.compile(r'(\w+/AuxLogits\w*|aux_\d+)/')
 
 
 class Spec(NamedTuple):
@@ -47,6 +47,8 @@ def draw(build: Callable[[tf.Tensor, bool], Net], input_shape: Iterable[int | No
     def record(getter, name, shape=None, initializer=None, trainable=True, regularizer=None, **kwargs):
         if name in made:
             return made[name]
+        if shape is None:
+            raise ValueError(f'The variable {name} has no shape: give get_variable one, and an initializer of it.')
         if trainable:
             # A weight is only read, so that a placeholder will do: a real one has ten operations, and each layer
             # looks through all variables of the graph.

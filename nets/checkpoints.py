@@ -159,7 +159,7 @@ def restore(
     shapes = {name: changed[name].shape if name in changed else reader.shapes[stored[name]]
               for name in variables if name not in missing}
     misshapen = {name: shape for name, shape in shapes.items() if shape != tuple(variables[name].shape)}
-    missing_in_vain = [name for name in missing if not (ignore_missing or name.startswith(reader.lacks or ('/',)))]
+    missing_in_vain = [name for name in missing if not (ignore_missing or name.startswith(reader.lacks))]
     if misshapen or missing_in_vain or variables and len(missing) == len(variables):
         raise CheckpointError(_mismatch(reader, variables, missing, misshapen, hint))
     values = {name: changed[name] if name in changed else reader.value(stored[name]) for name in shapes}
@@ -186,8 +186,8 @@ def adapt_channels(kernel: np.ndarray, channels: int) -> np.ndarray:
 
 def _mismatch(reader, variables, missing, misshapen, hint):
     # Slots and averages of a variable belong to it; global_step and the like are no network's.
-    extra = sorted(name for name in reader.shapes if name not in variables
-                   and os.path.dirname(name) not in {'', *variables, *reader.shapes})
+    known = {'', *variables, *reader.shapes}
+    extra = sorted(name for name in reader.shapes if name not in variables and os.path.dirname(name) not in known)
     unfit = [f'{name} {list(there)} (here {list(variables[name].shape)})' for name, there in misshapen.items()]
     if len(missing) == len(variables):
         hint = ''       # which would be about parts

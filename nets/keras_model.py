@@ -5,7 +5,31 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from nets.blueprint import auxiliary_scopes
 from nets.model import Model
+
+
+class Weights(keras.layers.Layer):
+    """The variables of a `Model` as weights of Keras; all Keras models that are made of it share this layer."""
+
+    def __init__(self, model: Model):
+        super().__init__(name=f'{model.name}_weights')
+        self._names = tuple(model.by_name)
+        self._held = [self.add_weight(
+            name=name.replace('/', '.'), shape=variable.shape, dtype='float32', autocast=False,
+            initializer=lambda shape, dtype, value=variable: tf.convert_to_tensor(value),
+            trainable=model.spec_of(name).trainable, aggregation='mean') for name, variable in model.by_name.items()]
+        model.adopt({name: weight.value for name, weight in zip(self._names, self._held, strict=True)})
+        self.built = True
+        self.follow(model)
+
+    def follow(self, model: Model) -> None:
+        """Trains what the model trains."""
+        trained = {id(variable) for variable in model.trainable_variables}
+        auxiliary = tuple(auxiliary_scopes(self._names))        # whose logits Keras has no loss for
+        for name, weight in zip(self._names, self._held, strict=True):
+            if model.spec_of(name).trainable:
+                weight.trainable = id(weight.value) in trained and not name.startswith(auxiliary)
 
 
 @keras.saving.register_keras_serializable('slim_zoo')
@@ -33,13 +57,9 @@ class Network(keras.layers.Layer):
             model = Model(**config)
             if frozen:
                 model.freeze(frozen)
-        # Under names that Keras does not look through: the variables are its own weights.
+        # Under a name that Keras does not look through: the variables are those of the layer below.
         self._network = _Untracked(model)
-        trained = {id(variable) for variable in model.trainable_variables}
-        model.adopt({name: self.add_weight(
-            name=name.replace('/', '.'), shape=variable.shape, dtype='float32', autocast=False,
-            initializer=lambda shape, dtype, value=variable: tf.convert_to_tensor(value),
-            trainable=id(variable) in trained, aggregation='mean').value for name, variable in model.by_name.items()})
+        self.network_weights = model.keras_weights(Weights)
         self.built = True
 
     @property
@@ -50,6 +70,8 @@ class Network(keras.layers.Layer):
     def call(self, images, training: bool | None = None):
         """See the class."""
         training = bool(training) and self.trainable
+        if training and self.model.weight_decay:
+            self.add_loss(self.model.regularization_loss())
         if self.endpoints:
             return self.model.endpoints(images, self.endpoints, training)
         return self.model(images, training)
@@ -69,7 +91,8 @@ def as_keras(model: Model, endpoints: Iterable[str] | str = ()) -> keras.Model:
     """A functional Keras model of one layer: for `compile` and `fit`, or as a layer of another model.
 
     From now on its weights and the variables of `model` are the same: what one learns, restores or saves is the other's
-    too. Freeze, restore and reset the classifier before, or `layer.trainable = False` after. It saves to a `.keras`
+    too. The classifier cannot be reset any more; after `freeze`, compile again. Auxiliary classifiers are not trained:
+    Keras has no loss for them. `weight_decay` of the model is one of its losses. It saves to a `.keras`
     file, which `keras.models.load_model` reads after `import nets.keras_model`.
 
     Args:

@@ -25,6 +25,11 @@ from nets.scopes import EndPoints, Net
 _OWN_ARGUMENTS = ('num_classes', 'is_training', 'reuse', 'scope', 'final_endpoint', 'current_step')
 
 
+# What `reset_classifier` changes.
+_DESIGN = ('by_name', 'num_classes', 'final_endpoint', 'pool', 'hidden_units', '_own_head', 'endpoint_shapes', '_order',
+           '_plan')
+
+
 class _Mode(NamedTuple):
     """What `Model.build` is told besides the images."""
 
@@ -52,9 +57,9 @@ class Model(tf.Module):
       hidden_units: widths of fully connected layers with ReLU between the pooling and the logits.
       pretrained: weights to start from: True for the published ones, or what `nets.weights.read` takes: a checkpoint,
         another library's file, an archive or a URL. Published weights are downloaded once, see
-        `nets.weights.published`. A classifier for another number of classes keeps its initial values, and a first
-        layer for another number of channels is made of the one there is: of colours summed for one channel,
-        repeated for more.
+        `nets.weights.published`, and are the moving averages where there are some. A classifier for another number of
+        classes keeps its initial values, and a first layer for another number of channels is made of the one there
+        is: of colours summed for one channel, repeated for more.
       **kwargs: further arguments of the builder, `create_aux_logits=True` for one. Where one of the three above makes
         the classifier one's own, those of the base function and `dropout_keep_prob`, which is 1 by default.
 
@@ -77,6 +82,7 @@ class Model(tf.Module):
         self.image_size, self.channels = image_size or row.default_image_size, channels or row.channels
         self._row, self._arguments = row, types.MappingProxyType(kwargs)
         self._frozen: frozenset[str] = frozenset()
+        self._keras = types.SimpleNamespace(weights=None)       # what `as_keras` made of the variables
         self.by_name: dict[str, tf.Variable] = {}
         self._design(num_classes, final_endpoint, pool, hidden_units)
         if pretrained:
@@ -103,13 +109,23 @@ class Model(tf.Module):
         kept = {name: variable for name, variable in self.by_name.items()
                 if name in plan.specs and tuple(variable.shape) == plan.specs[name].shape}
         self.by_name = {name: kept[name] if name in kept else spec.make(name) for name, spec in plan.specs.items()}
-        self._order, self._plan = list(plan.specs), types.SimpleNamespace(specs=plan.specs, behind=plan.behind)
+        self._order = list(plan.specs)
+        self._plan = types.SimpleNamespace(specs=plan.specs, behind=plan.behind, base=None)
         self._forget_traces()
 
     def _draw(self, num_classes):
+        return self._draw_on_paper(lambda images, training: self._build(images, _Mode(training), num_classes))
+
+    def _draw_on_paper(self, build):
         batch = [None, None] if self.takes_videos else [None]      # and frames, of which any number will do
-        return blueprint.draw(lambda images, training: self._build(images, _Mode(training), num_classes),
-                              [*batch, self.image_size, self.image_size, self.channels])
+        return blueprint.draw(build, [*batch, self.image_size, self.image_size, self.channels])
+
+    def _base_endpoints(self):
+        if self._plan.base is None:
+            with tf.init_scope():       # not in the graph of a function that is being traced
+                plan = self._draw_on_paper(lambda images, training: self._base(images, _Mode(training), None))
+            self._plan.base = set(plan.shapes)
+        return self._plan.base
 
     def _forget_traces(self):
         # In a namespace, where tf.Module does not look: a SavedModel holds its signatures alone.
@@ -147,7 +163,7 @@ class Model(tf.Module):
     def freeze(self, patterns: Iterable[str] | str = '*', *, up_to: str | None = None) -> None:
         """Leaves variables out of `trainable_variables`; their batch norms use and keep their moving statistics.
 
-        A `tf.function` of one's own that was traced before does not know of it.
+        What was traced or compiled before does not know of it: a `tf.function` of one's own, a Keras model.
 
         Args:
           patterns: names of variables or scopes, with wildcards: `InceptionV1/Conv2d*`, `InceptionV1/Mixed_3b`.
@@ -162,12 +178,17 @@ class Model(tf.Module):
             self._frozen |= set(self._plan.behind[up_to])
         else:
             raise names.unknown(f'endpoint of {self.network}', up_to, self.endpoint_shapes)
-        self._forget_traces()
+        self._frozen_changed()
 
     def unfreeze(self, patterns: Iterable[str] | str = '*') -> None:
         """Undoes `freeze` for the variables or scopes of these names; raises ValueError where there are none."""
         self._frozen -= set(self._matching(patterns))
+        self._frozen_changed()
+
+    def _frozen_changed(self):
         self._forget_traces()
+        if self._keras.weights is not None:
+            self._keras.weights.follow(self)
 
     @property
     def frozen(self) -> list[str]:
@@ -183,19 +204,30 @@ class Model(tf.Module):
             yield from found
 
     def reset_classifier(self, num_classes: int | None, *, pool: str | None = None,
-                         hidden_units: Sequence[int] = ()) -> None:
-        """Gives the network a new classifier with initial weights, and keeps all else.
+                         hidden_units: Sequence[int] | None = None) -> None:
+        """Gives the network a new classifier with initial weights, auxiliary ones too, and keeps all else.
 
         Args:
           num_classes: the number of logits; None or 0 for none.
-          pool, hidden_units: see the class.
+          pool, hidden_units: see the class; None for what they are.
 
         Raises:
-          ValueError: an argument is wrong.
+          ValueError: an argument is wrong, or there is a Keras model of the old one; nothing has changed then.
         """
+        if self._keras.weights is not None:
+            raise ValueError('as_keras has made a Keras model of this classifier: reset it before, or make a new '
+                             'Model.')
+        before = {name: getattr(self, name) for name in _DESIGN}
+        hidden_units = (self.hidden_units if num_classes else ()) if hidden_units is None else hidden_units
         of_the_features = self._draw(None).specs
-        self.by_name = {name: variable for name, variable in self.by_name.items() if name in of_the_features}
-        self._design(num_classes, self.final_endpoint, pool, hidden_units)
+        try:
+            self.by_name = {name: variable for name, variable in self.by_name.items() if name in of_the_features}
+            self._design(num_classes, self.final_endpoint, pool or self.pool, hidden_units)
+        except ValueError:
+            for name, value in before.items():
+                setattr(self, name, value)
+            raise
+        self._frozen &= set(of_the_features)
 
     def __call__(self, images: tf.Tensor, training: bool = False) -> tf.Tensor:
         """Logits [batch, num_classes], float32; computed in the type of the images [batch, height, width, channels].
@@ -266,11 +298,15 @@ class Model(tf.Module):
           The names of the variables that the file lacks.
 
         Raises:
+          ValueError: no variable begins with what is to be excluded.
           nets.checkpoints.CheckpointError: there is no such file, it is damaged, or it does not fit: then every
             missing, extra and misshapen variable is named, and nothing has been changed.
         """
         from nets import weights
-        exclude = (exclude,) if isinstance(exclude, str) else tuple(exclude)
+        exclude = tuple(filter(None, [exclude] if isinstance(exclude, str) else exclude))
+        for prefix in exclude:
+            if not any(name.startswith(prefix) for name in self.by_name):
+                raise names.unknown(f'variable or scope of {self.network}', prefix, _scopes(self._order))
         wanted = {name: variable for name, variable in self.by_name.items() if not name.startswith(exclude)}
         return checkpoints.restore(weights.read(path, self._row), wanted, ignore_missing=ignore_missing,
                                    moving_averages=moving_averages)
@@ -325,6 +361,16 @@ class Model(tf.Module):
         """
         from nets import keras_model
         return keras_model.as_keras(self, endpoints)
+
+    def keras_weights(self, make: Callable[['Model'], Any]) -> Any:
+        """The Keras layer that holds the variables, which `make` makes once; for `nets.keras_model`."""
+        if self._keras.weights is None:
+            self._keras.weights = make(self)
+        return self._keras.weights
+
+    def spec_of(self, name: str) -> blueprint.Spec:
+        """What a variable is: its shape, initializer, regularizer, and whether it can be trained."""
+        return self._plan.specs[name]
 
     def adopt(self, variables: dict[str, tf.Variable]) -> None:
         """Takes these variables in place of those of the same names, and their values with them."""
@@ -394,7 +440,10 @@ class Model(tf.Module):
     def _end_points(self, images, training, wanted) -> EndPoints:
         """Builds no further than the last that is wanted, where the base function has it."""
         order = list(self.endpoint_shapes) if self._row.base is not None else []
-        for stop in order[order.index(wanted[-1]):] if order else ():
+        stops = order[order.index(wanted[-1]):] if order else []
+        if training:    # what is built updates its moving statistics: nothing may be built in vain
+            stops = [wanted[-1]] if set(wanted) <= self._base_endpoints() else []
+        for stop in stops:
             # What lies within a row, or in the classifier, is refused at once.
             with contextlib.suppress(names.UnknownNameError):
                 _, end_points = self._held(self._base, images, _Mode(training), stop)
@@ -437,9 +486,10 @@ class Model(tf.Module):
         from nets.weights import published
         source = weights.read(published.of(self._row) if pretrained is True else pretrained, self._row)
         wanted, changed = {}, {}
+        auxiliary = tuple(blueprint.auxiliary_scopes(self.by_name))
         for name, variable in self.by_name.items():
             here, there = tuple(variable.shape), source.shapes.get(name)
-            if name.startswith('Head/') or there is None and name.startswith(source.lacks or ('/',)):
+            if name.startswith('Head/') or there is None and name.startswith((*source.lacks, *auxiliary)):
                 continue
             if there and there != here and there[:-1] == here[:-1] and here[-1] == self.num_classes \
                     and {there[-1], here[-1]} != {1000, 1001}:
@@ -452,7 +502,9 @@ class Model(tf.Module):
                         f'made into ones for {self.channels} channels: give it images with {self._row.channels}.')
                 changed[name] = checkpoints.adapt_channels(source.value(name), self.channels)
             wanted[name] = variable
-        checkpoints.restore(source, wanted, changed=changed)
+        # The accuracies of published weights are those of their averages, where they have some.
+        averages = pretrained is True and any(name.endswith(checkpoints.AVERAGE) for name in source.shapes)
+        checkpoints.restore(source, wanted, changed=changed, moving_averages=averages)
 
 
 def create_model(network: str, num_classes: int | None = None, **kwargs) -> Model:

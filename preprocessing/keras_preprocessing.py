@@ -1,7 +1,8 @@
 """The preprocessing of Keras's ImageDataGenerator: the whole photo, turned, shifted, sheared, zoomed and mirrored.
 
 As `ImageDataGenerator(rotation_range=40, ..., preprocessing_function=lambda x: x / 127.5 - 1).flow_from_directory`, but
-for the resizing, which is bilinear here. All randomness is a function of `seed` (int32 [2]); without one, each call
+for the resizing, which is bilinear here, and for shifts, which are along the side that they are named for (Keras 3
+exchanges them). All randomness is a function of `seed` (int32 [2]); without one, each call
 draws afresh.
 """
 import math
@@ -27,7 +28,8 @@ def affine_matrix(width: int, height: int, degrees: tf.Tensor, x_shift: tf.Tenso
     Returns:
       float32 [3, 3], from (x, y, 1) of the result to (x, y, 1) of the image, in pixels.
     """
-    # Keras takes the centre of an image that is not square with its sides exchanged.
+    # Keras takes the centre of an image that is not square with its sides exchanged, and a shift of the height for one
+    # of the width.
     angle, shear = degrees * (math.pi / 180), shear * (math.pi / 180)
     rotation = _matrix([tf.cos(angle), -tf.sin(angle), 0, tf.sin(angle), tf.cos(angle), 0])
     shift = _matrix([1, 0, x_shift, 0, 1, y_shift])

@@ -5,7 +5,6 @@ taken up again, or shared by several workers, gives the same bits as one that wa
 shards that are there; nothing else is kept.
 """
 import contextlib
-import fnmatch
 import glob
 import hashlib
 import json
@@ -18,20 +17,20 @@ import numpy as np
 import tensorflow as tf
 
 from datasets import DatasetError
-from nets import checkpoints, registry, weights
+from nets import checkpoints, heads, registry, weights
 from nets.model import Model
-from nets.names import unknown
 from preprocessing import preprocessing_factory
 from training.config import ConfigError
 from training.console import Interrupted, RunError, StopSignals
 from training.extract_config import ExtractConfig
 from training.extract_images import Files, FromDataset, find_faults, make_batches, open_images
 from training.extract_shards import INDEX_FILE, Output, Shard, key_of, shard_name, write_json, writing
+from training.loop import padding_arguments
 from training.progress import Progress
 
 _HALF_MAX = float(np.finfo(np.float16).max)
 # Settings of the index that may be others when an extraction is taken up again: where things lie, and what is found.
-_MAY_DIFFER = ('checkpoint', 'images', 'complete', 'shards', 'skipped')
+_MAY_DIFFER = ('checkpoint', 'images', 'complete', 'shards', 'skipped', 'skip_unreadable')
 
 
 def extract(config: ExtractConfig, say: Callable[[str], None] = print, *, own_process: bool = False) -> dict[str, Any]:
@@ -112,7 +111,10 @@ class FrozenNetwork:
             raise checkpoints.CheckpointError(f'{self.path} holds no moving averages; leave out '
                                               '--moving_average_decay.')
         self._model = self._build(config, row.num_classes, None)
-        self.names = _choose(self._model, config)
+        try:
+            self.names = self._model.find_endpoints(config.endpoint_names)
+        except ValueError as error:
+            raise ConfigError(f'--endpoints: {error}') from None
         needed = self._trace(config)
         classes, channels = _fitting(needed, reader.shapes, row)
         if (classes, channels) != (row.num_classes, row.channels):
@@ -130,7 +132,7 @@ class FrozenNetwork:
     def _build(self, config, num_classes, channels):
         try:
             return Model(config.model_name, num_classes, image_size=self.size, channels=channels,
-                         **({} if config.padding == 'tf_slim' else {f'{config.padding}_padding': True}))
+                         **padding_arguments(config))
         except ValueError as error:
             raise ConfigError(f'{config.model_name} cannot be built for images of {self.size}x{self.size}: '
                               f'{error}') from None
@@ -163,22 +165,8 @@ class FrozenNetwork:
         return channels, lambda image: function(image, self.size, self.size, seed=[0, 0])
 
 
-def _choose(model, config):
-    """The endpoints of the names and patterns, in the order of the network."""
-    wanted = set()
-    for name in config.endpoint_names:
-        found = fnmatch.filter(model.endpoint_shapes, name)
-        if not found:
-            raise ConfigError(f'--endpoints: {unknown(f"endpoint of {config.model_name}", name, model.endpoint_shapes)}'
-                              )
-        wanted.update(found)
-    return [name for name in model.endpoint_shapes if name in wanted]
-
-
 def _pooled(values, pool):
-    if pool == 'none' or values.shape.rank != 4:
-        return values
-    return tf.reduce_mean(values, [1, 2]) if pool == 'avg' else tf.reduce_max(values, [1, 2])
+    return values if pool == 'none' or values.shape.rank != 4 else heads.pooled(values, pool)
 
 
 def _inputs_used(function):
@@ -234,7 +222,7 @@ class _Job:
             'preprocessing_name': network.preprocessing, 'image_size': network.size, 'channels': network.takes,
             'endpoints': {name: {'key': output.key, 'shape': list(output.shape), 'dtype': output.dtype}
                           for name, output in self.outputs.items()},
-            'pool': config.pool, 'format': config.format, 'batch_size': config.batch_size,
+            'pool': config.pool, 'padding': config.padding, 'format': config.format, 'batch_size': config.batch_size,
             'images_per_shard': config.shard_size, 'skip_unreadable': config.skip_unreadable,
             'images': config.images or config.file_list or config.dataset_dir, 'order': images.order,
             'has_labels': images.has_labels, **images.identity}

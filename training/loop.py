@@ -1,6 +1,7 @@
 """The training loop: one `tf.function` step under a tf.distribute strategy, summaries, checkpoints, resuming."""
 
 import dataclasses
+import inspect
 import math
 import os
 import time
@@ -128,14 +129,24 @@ def make_model(config, dataset: datasets.Dataset, image_size: int, channels: int
         if num_classes != 2:
             raise ConfigError(f'--class_mode=binary: it is for two classes; {dataset.name} has {num_classes}.')
         num_classes = 1
-    if config.padding != 'tf_slim':
-        kwargs[f'{config.padding}_padding'] = True
+    kwargs.update(padding_arguments(config))
     try:
         return Model(config.model_name, num_classes, image_size=image_size, channels=channels,
                      final_endpoint=config.final_endpoint, pool=config.pool, hidden_units=config.hidden_layers(),
                      **kwargs)
     except ValueError as error:
         raise ConfigError(f'{config.model_name} cannot be built so: {error}') from None
+
+
+def padding_arguments(config) -> dict[str, bool]:
+    """What makes a network pad as the config says."""
+    if config.padding == 'tf_slim':
+        return {}
+    argument = f'{config.padding}_padding'
+    if argument not in inspect.signature(registry.get(config.model_name).build).parameters:
+        raise ConfigError(f'--padding={config.padding}: {config.model_name} has no other padding than TF-Slim\'s; see '
+                          '--help for the networks that have.')
+    return {argument: True}
 
 
 def make_strategy(config: TrainConfig) -> tf.distribute.Strategy:
@@ -297,7 +308,9 @@ class Trainer(tf.Module):
         if 0 < len(unfit) <= 2:     # the classifiers
             hint = (f'--checkpoint_exclude_scopes={",".join(sorted(unfit))} leaves out what should be trained anew; '
                     + hint)
-        checkpoints.restore(reader, wanted, ignore_missing=config.ignore_missing_vars, hint=hint)
+        averages = config.pretrained and any(name.endswith(checkpoints.AVERAGE) for name in reader.shapes)
+        checkpoints.restore(reader, wanted, ignore_missing=config.ignore_missing_vars, moving_averages=averages,
+                            hint=hint)
         for average, variable in zip(self.averages, self.model.variables if self.averages else [], strict=True):
             average.assign(variable)
         return reader.path

@@ -149,7 +149,7 @@ def drop_path(net: tf.Tensor, keep_prob: float | tf.Tensor, is_training: bool | 
         return net
     switch = {'is_training': is_training} if tf.is_tensor(is_training) else {}
     # A dropout of ones, and not of the map: so it has the seed that dropouts are given, and a float32 probability.
-    kept = slim.dropout(tf.ones([tf.shape(net)[0], 1, 1, 1]), keep_prob, scope='drop_path', **switch)
+    kept = slim.dropout(tf.ones([tf.shape(net)[0], 1, 1, 1]), keep_prob=keep_prob, scope='drop_path', **switch)
     return net * tf.cast(kept, net.dtype)
 
 

@@ -100,6 +100,7 @@ def test_a_frozen_network_as_a_layer_of_another_model(made_value, by_keras):
     network.trainable = not by_keras
     whole = keras.Sequential([network, keras.layers.Flatten(), keras.layers.Dense(1, 'sigmoid')])
     whole.compile(keras.optimizers.RMSprop(1e-3), 'binary_crossentropy')
+    whole.build((None, 32, 32, 3))
     before, kernel = values(model), whole.layers[-1].kernel.numpy()
     whole.fit(IMAGES, LABELS, batch_size=8, epochs=1, verbose=0)
     assert changed(model, before) == set() and np.any(whole.layers[-1].kernel.numpy() != kernel)
@@ -152,6 +153,51 @@ def test_mixed_precision(made_value):
     logits = layer.predict(IMAGES, verbose=0)
     difference = np.abs(logits.astype(np.float32) - expected).max() / np.abs(expected).max()
     assert 1e-4 < difference < 0.06
+
+
+def test_two_keras_models_of_one_network_share_its_variables(made_value):
+    model = small(made_value)
+    logits, features = model.as_keras(), model.as_keras('Mixed_5*')
+    for variable in model.variables:
+        variable.assign(variable * 0.5)
+    np.testing.assert_allclose(logits.predict(IMAGES, verbose=0), model(IMAGES), rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(features.predict(IMAGES, verbose=0)['Mixed_5c'],
+                               model.endpoints(IMAGES, 'Mixed_5c')['Mixed_5c'], rtol=1e-4, atol=1e-5)
+    logits.compile(keras.optimizers.SGD(0.1), keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+    before = values(model)
+    logits.train_on_batch(IMAGES, LABELS)
+    assert changed(model, before) == set(before)
+    np.testing.assert_allclose(features.predict(IMAGES, verbose=0)['Mixed_5c'],
+                               model.endpoints(IMAGES, 'Mixed_5c')['Mixed_5c'], rtol=1e-4, atol=1e-5)
+
+
+def test_frozen_after_it_became_a_keras_model(made_value):
+    model = small(made_value)
+    layer = model.as_keras()
+    model.freeze(up_to='Mixed_5c')
+    assert len(layer.trainable_weights) == 2
+    layer.compile(keras.optimizers.SGD(0.1), keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+    before = values(model)
+    layer.train_on_batch(IMAGES, LABELS)
+    assert changed(model, before) == {name for name in before if 'Logits' in name}
+    with pytest.raises(ValueError, match='has made a Keras model of this classifier'):
+        model.reset_classifier(3)
+
+
+def test_weight_decay_is_a_loss_of_the_keras_model(made_value):
+    model = small(made_value, weight_decay=0.01)
+    layer = model.as_keras()
+    layer.compile(keras.optimizers.SGD(0.0), keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+    plain = tf.reduce_mean(tf.nn.sparse_softmax_cross_entropy_with_logits(LABELS, model(IMAGES)))
+    np.testing.assert_allclose(layer.evaluate(IMAGES, LABELS, verbose=0), plain, rtol=1e-4)     # of training alone
+    layer(IMAGES, training=True)
+    np.testing.assert_allclose(sum(layer.losses), model.regularization_loss(), rtol=1e-5)
+
+
+def test_auxiliary_classifiers_are_not_trained(made_value):
+    model = nets.create_model('inception_v3', 2, image_size=75)
+    layer = model.as_keras()
+    assert len(layer.trainable_weights) == len([v for v in model.trainable_variables if 'AuxLogits' not in v.name]) > 100
 
 
 def test_videos():

@@ -144,6 +144,67 @@ def test_wrong_heads_are_refused(arguments, words):
         small('inception_v1', **arguments)
 
 
+@pytest.mark.parametrize('name', list(registry.NETWORKS))
+def test_every_network_takes_a_head_after_its_first_endpoint(name, read_golden):
+    first = next(iter(read_golden(name)['end_points']))
+    model = nets.create_model(name, 3, image_size=64, final_endpoint=first, hidden_units=[4], weight_decay=0.01)
+    assert list(model.endpoint_shapes)[-3:] == ['Head/fc1', 'Logits', 'Predictions']
+    frames = [2] if model.takes_videos else []
+    images = tf.random.stateless_uniform([2, *frames, 64, 64, model.channels], [0, 0], -1, 1)
+    with tf.GradientTape() as tape:
+        loss = tf.reduce_sum(model(images, training=True) ** 2) + model.regularization_loss()
+    gradients = tape.gradient(loss, model.trainable_variables)
+    assert all(gradient is not None and np.all(np.isfinite(gradient)) for gradient in gradients)
+    model.freeze(up_to=first)
+    assert [variable.name.split(':')[0] for variable in model.trainable_variables] == [
+        f'Head/{layer}/{leaf}' for layer in ('fc1', 'Logits') for leaf in ('weights', 'biases')]
+
+
+def test_a_new_classifier_is_trained_whatever_was_frozen(made_value):
+    model = small('inception_v1')
+    model.freeze()
+    model.reset_classifier(3)
+    assert [variable.shape[-1] for variable in model.trainable_variables] == [3, 3]
+
+
+@pytest.mark.parametrize('arguments', [dict(num_classes=3, pool='median'), dict(num_classes=-3),
+                                       dict(num_classes=None, hidden_units=[4])])
+def test_a_refused_classifier_leaves_the_model_as_it_was(made_value, arguments):
+    model = fill(small('inception_v1'), made_value)
+    logits = model(IMAGES)
+    with pytest.raises(ValueError):
+        model.reset_classifier(**arguments)
+    np.testing.assert_array_equal(model(IMAGES), logits)
+    assert (model.num_classes, model.pool, len(model.variables)) == (5, None, 230)
+
+
+def test_a_new_classifier_keeps_its_pooling(made_value):
+    model = small('inception_v1', pool='max', hidden_units=[8])
+    model.reset_classifier(3)
+    assert (model.pool, model.hidden_units) == ('max', (8,))
+    model.reset_classifier(3, pool='avg', hidden_units=())
+    assert (model.pool, model.hidden_units) == ('avg', ())
+
+
+@pytest.mark.parametrize('endpoints', [['Cell_0'], ['Stem', 'Cell_0'], ['AuxLogits'], ['AuxLogits', 'Cell_3']])
+def test_endpoints_in_training_move_the_statistics_once(endpoints):
+    images = tf.random.stateless_uniform([2, 32, 32, 3], [0, 0], -1, 1)
+
+    def moved(run):
+        config = nasnet.cifar_config()
+        for key, value in dict(num_cells=6, num_conv_filters=4).items():
+            config.set_hparam(key, value)
+        tf.random.set_seed(1)
+        model = nets.create_model('nasnet_cifar', 2, config=config)
+        for number, variable in enumerate(model.trainable_variables):
+            variable.assign(tf.random.stateless_normal(variable.shape, [number, 0], stddev=0.1))
+        run(model)
+        return model.by_name['l1_stem_bn/moving_variance'].numpy()
+
+    np.testing.assert_allclose(moved(lambda model: model.endpoints(images, endpoints, training=True)),
+                               moved(lambda model: model(images, training=True)), rtol=1e-5)
+
+
 # Freezing.
 
 def train_once(model):

@@ -9,7 +9,7 @@ import pytest
 from training import flags
 from training.config import ConfigError, EvalConfig, TrainConfig
 from training.extract_config import ExtractConfig
-from training.weights import ImportConfig
+from training.importing import ImportConfig
 
 ROOT = pathlib.Path(__file__).parents[2]
 CONFIGS = [TrainConfig, EvalConfig, ExtractConfig, ImportConfig]

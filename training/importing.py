@@ -80,6 +80,9 @@ def import_weights(config: ImportConfig, say: Callable[[str], None] = print) -> 
     source = weights.read(config.checkpoint_path, network)
     per_class = {name for name, shape in network_variables(network, _CLASSES).items() if shape[-1] == _CLASSES}
     num_classes = next((source.shapes[name][-1] for name in per_class if name in source.shapes), None)
+    if config.background_class and config.export_path and num_classes == 1000:
+        raise checkpoints.CheckpointError(f'{source.path} has 1000 classes, and no background among them: leave out '
+                                          '--background_class.')
     if config.background_class and not num_classes:
         raise checkpoints.CheckpointError(f'{source.path} has no classifier: leave out --background_class.')
     tf.random.set_seed(0)
