@@ -105,14 +105,22 @@ def is_split(folder: str) -> bool:
     if not os.path.isdir(folder):
         return False
     entries = visible(folder)
-    return any(entry.is_dir() for entry in entries) and not any(is_image(entry.name) for entry in entries)
+    return any(is_folder(entry) for entry in entries) and not any(is_image(entry.name) for entry in entries)
+
+
+def is_folder(entry: os.DirEntry) -> bool:
+    """Whether an entry is a folder; a link that leads round in a circle is none."""
+    try:
+        return entry.is_dir()
+    except OSError:
+        return False
 
 
 def images_below(folder: str) -> list[str]:
     """The paths of the images in a folder and in the folders in it, in sorted order."""
     images = []
     for entry in visible(folder):
-        if entry.is_dir():
+        if is_folder(entry):
             images += images_below(entry.path)
         elif is_image(entry.name):
             images.append(entry.path)
@@ -121,7 +129,7 @@ def images_below(folder: str) -> list[str]:
 
 def classes_below(root: str) -> dict[str, list[str]]:
     """From the name of each folder in `root` to its images."""
-    return {entry.name: images_below(entry.path) for entry in visible(root) if entry.is_dir()}
+    return {entry.name: images_below(entry.path) for entry in visible(root) if is_folder(entry)}
 
 
 def class_names(dataset_dir: str, trees: Sequence[dict[str, list[str]]]) -> dict[int, str]:

@@ -12,6 +12,7 @@ from types import MappingProxyType
 
 import numpy as np
 import tensorflow as tf
+from google.protobuf import text_format
 
 from nets import registry
 
@@ -70,6 +71,13 @@ def resolve(path: str) -> str:
     Raises:
       CheckpointError: there is none.
     """
+    try:
+        return _resolve(path)
+    except tf.errors.OpError as error:      # a scheme that TensorFlow does not read
+        raise CheckpointError(f'{path} cannot be read: {_reason(error)}.') from None
+
+
+def _resolve(path):
     if tf.io.gfile.isdir(path):
         found = latest(path)
         if found is None:
@@ -217,6 +225,10 @@ def _reason_of(reader, variables, missing, misshapen):
         return why
     if shapes and all(len(there) == len(here) > 2 and there[-1] == here[-1] for there, here in shapes):
         return f'its first layer takes {shapes[0][0][-2]} channels, where the images have {shapes[0][1][-2]}.'
+    headed, heads_wanted = (any(name.startswith('Head/') for name in names) for names in (reader.shapes, variables))
+    if headed and not heads_wanted:
+        return (f'{len(missing)} of {len(variables)} variables missing; it is of a network that was cut or given a '
+                'classifier of its own (final_endpoint, pool, hidden_units), which must be made in the same way.')
     counts = (len(missing), 'missing'), (len(misshapen), 'of another shape')
     why = ' and '.join(f'{count} of {len(variables)} variables {what}' for count, what in counts if count) + '.'
     if len(misshapen) > len(variables) / 3:
@@ -257,7 +269,8 @@ def save(folder: str, step: int, values: Mapping[str, object], keep: int | None)
             )
         for suffix in _SUFFIXES:
             tf.io.gfile.rename(part + suffix, prefix + suffix, overwrite=True)
-        tf.compat.v1.train.update_checkpoint_state(folder, prefix, kept)
+        state = tf.compat.v1.train.generate_checkpoint_state_proto(folder, prefix, kept)
+        _replace(folder, _STATE_FILE, text_format.MessageToString(state))
     except (tf.errors.OpError, OSError) as error:
         earlier = latest(folder)
         raise CheckpointError(
@@ -277,14 +290,19 @@ def write_text(folder: str, name: str, text: str) -> str:
     Raises:
       CheckpointError: it cannot be written; an earlier file of the name is as it was.
     """
-    path, part = os.path.join(folder, name), os.path.join(folder, f'.writing-{name}')
     try:
         tf.io.gfile.makedirs(folder)
+        return _replace(folder, name, text)
+    except (tf.errors.OpError, OSError) as error:
+        raise CheckpointError(f'{os.path.join(folder, name)} cannot be written: {_reason(error)}.') from None
+
+
+def _replace(folder, name, text):
+    path, part = os.path.join(folder, name), os.path.join(folder, f'.writing-{name}')
+    try:
         with tf.io.gfile.GFile(part, 'w') as file:
             file.write(text)
         tf.io.gfile.rename(part, path, overwrite=True)
-    except (tf.errors.OpError, OSError) as error:
-        raise CheckpointError(f'{path} cannot be written: {_reason(error)}.') from None
     finally:
         _remove(part)
     return path

@@ -87,7 +87,7 @@ class _Untracked:
         self.model = model
 
 
-def as_keras(model: Model, endpoints: Iterable[str] | str = ()) -> keras.Model:
+def as_keras(model: Model, endpoints: Iterable[str] | str = (), name: str | None = None) -> keras.Model:
     """A functional Keras model of one layer: for `compile` and `fit`, or as a layer of another model.
 
     From now on its weights and the variables of `model` are the same: what one learns, restores or saves is the other's
@@ -98,6 +98,7 @@ def as_keras(model: Model, endpoints: Iterable[str] | str = ()) -> keras.Model:
     Args:
       model: the model.
       endpoints: names or patterns of endpoints, which are then the outputs, by name, in place of the logits.
+      name: of the Keras model; two in one larger model need different ones.
 
     Returns:
       A `keras.Model` from images [batch, image_size, image_size, channels], or videos with frames before the height.
@@ -109,4 +110,4 @@ def as_keras(model: Model, endpoints: Iterable[str] | str = ()) -> keras.Model:
     layer = Network(model.config(), names, model=model, name=model.name)
     frames = [None] if model.takes_videos else []
     images = keras.Input([*frames, model.image_size, model.image_size, model.channels], name='images')
-    return keras.Model(images, layer(images), name=f'{model.name}_model')
+    return keras.Model(images, layer(images), name=name or f'{model.name}_model')

@@ -8,6 +8,7 @@ float32; a layer that computes in another type is handed its weight cast.
 import contextlib
 import fnmatch
 import inspect
+import numbers
 import os
 import re
 import types
@@ -78,14 +79,17 @@ class Model(tf.Module):
                  **kwargs: Any):
         row = registry.get(network)
         super().__init__(name=re.sub(r'\W', '_', row.name))
-        self.network, self.weight_decay = network, weight_decay
+        self.network, self.weight_decay = network, float(weight_decay)
+        for what, value in (('image_size', image_size), ('channels', channels)):
+            if value is not None and not _is_count(value):
+                raise ValueError(f'{what} must be a whole number above 0; it is {value!r}.')
         self.image_size, self.channels = image_size or row.default_image_size, channels or row.channels
         self._row, self._arguments = row, types.MappingProxyType(kwargs)
         self._frozen: frozenset[str] = frozenset()
         self._keras = types.SimpleNamespace(weights=None)       # what `as_keras` made of the variables
         self.by_name: dict[str, tf.Variable] = {}
         self._design(num_classes, final_endpoint, pool, hidden_units)
-        if pretrained:
+        if pretrained is not False and pretrained is not None:
             self._start_from(pretrained)
 
     def _design(self, num_classes, final_endpoint, pool, hidden_units):
@@ -93,6 +97,9 @@ class Model(tf.Module):
         registry.check_num_classes(num_classes)
         if pool is not None and pool not in heads.POOLS:
             raise names.unknown('pool', pool, heads.POOLS)
+        hidden_units = [hidden_units] if isinstance(hidden_units, int) else list(hidden_units)
+        if not all(map(_is_count, hidden_units)):
+            raise ValueError(f'hidden_units must be whole numbers above 0; they are {hidden_units}.')
         if hidden_units and not num_classes:
             raise ValueError('hidden_units stand before a classifier: give num_classes too.')
         self.num_classes, self.final_endpoint = num_classes, final_endpoint
@@ -160,20 +167,23 @@ class Model(tf.Module):
         trained = {id(variable) for variable in self.trainable_variables}
         return [variable for variable in self.variables if id(variable) not in trained]
 
-    def freeze(self, patterns: Iterable[str] | str = '*', *, up_to: str | None = None) -> None:
+    def freeze(self, patterns: Iterable[str] | str | None = None, *, up_to: str | None = None) -> None:
         """Leaves variables out of `trainable_variables`; their batch norms use and keep their moving statistics.
 
         What was traced or compiled before does not know of it: a `tf.function` of one's own, a Keras model.
 
         Args:
-          patterns: names of variables or scopes, with wildcards: `InceptionV1/Conv2d*`, `InceptionV1/Mixed_3b`.
+          patterns: names of variables or scopes, with wildcards: `InceptionV1/Conv2d*`, `InceptionV1/Mixed_3b`. None,
+            without `up_to`, is all.
           up_to: an endpoint, in place of patterns: it and all that it needs.
 
         Raises:
-          ValueError: there is no such endpoint, or no variable fits a pattern.
+          ValueError: there is no such endpoint, no variable fits a pattern, or both are given.
         """
+        if patterns is not None and up_to is not None:
+            raise ValueError('freeze takes patterns or up_to, not both: call it twice.')
         if up_to is None:
-            self._frozen |= set(self._matching(patterns))
+            self._frozen |= set(self._matching('*' if patterns is None else patterns))
         elif up_to in self._plan.behind:
             self._frozen |= set(self._plan.behind[up_to])
         else:
@@ -353,14 +363,15 @@ class Model(tf.Module):
         return {name: tf.function(function, input_signature=[images], autograph=False)
                 for name, function in functions.items()}
 
-    def as_keras(self, endpoints: Iterable[str] | str = ()):
+    def as_keras(self, endpoints: Iterable[str] | str = (), name: str | None = None):
         """A Keras 3 model with this one's weights, which are the same variables from then on; see `nets.keras_model`.
 
         Args:
           endpoints: names or patterns of endpoints, which are then the outputs, by name, in place of the logits.
+          name: of the Keras model; two in one larger model need different ones.
         """
         from nets import keras_model
-        return keras_model.as_keras(self, endpoints)
+        return keras_model.as_keras(self, endpoints, name)
 
     def keras_weights(self, make: Callable[['Model'], Any]) -> Any:
         """The Keras layer that holds the variables, which `make` makes once; for `nets.keras_model`."""
@@ -510,6 +521,10 @@ class Model(tf.Module):
 def create_model(network: str, num_classes: int | None = None, **kwargs) -> Model:
     """A `Model`: see there for the arguments."""
     return Model(network, num_classes, **kwargs)
+
+
+def _is_count(value):
+    return isinstance(value, numbers.Integral) and not isinstance(value, bool) and value > 0
 
 
 def _scopes(variables):

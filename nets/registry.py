@@ -226,7 +226,8 @@ def list_models(pattern: str = '*', pretrained: bool = False) -> list[str]:
 
 def check_num_classes(num_classes: int | None) -> None:
     """Raises ValueError where a number of classes is neither a count nor None."""
-    if num_classes is not None and not (isinstance(num_classes, numbers.Integral) and num_classes >= 0):
+    whole = isinstance(num_classes, numbers.Integral) and not isinstance(num_classes, bool)
+    if num_classes is not None and not (whole and num_classes >= 0):
         raise ValueError(f'num_classes must be a whole number, or None for the features; it is {num_classes!r}.')
 
 
@@ -239,6 +240,8 @@ def get(name: str) -> Network:
     Raises:
       ValueError: the name is unknown; the message lists the valid ones.
     """
+    if not isinstance(name, str):
+        raise ValueError(f'The name of a network is a string; {name!r} is none.')
     module, _, own = name.partition(':')
     if module and own:
         try:

@@ -121,12 +121,6 @@ def extract_config(given: Mapping[str, Any]) -> ExtractConfig:
         trained = load_train_config(path if os.path.isdir(path) else os.path.dirname(path) or '.')
     if trained is None:
         return ExtractConfig(**given)
-    if trained.final_endpoint or trained.pool or trained.hidden_units:
-        head = [name for name in (given.get('endpoints') or '').split(',')
-                if name.strip().startswith(('Head', 'Logits', 'Predictions'))]
-        if head:
-            raise ConfigError(f'--endpoints={",".join(head)}: {path} has a classifier of its own, which is not extracted; '
-                              'name endpoints of the network before it.')
     as_trained = dict(model_name=trained.model_name, image_size=trained.train_image_size,
                       preprocessing_name=trained.preprocessing_name, padding=trained.padding,
                       moving_average_decay=trained.moving_average_decay)

@@ -20,7 +20,7 @@ from datasets import DatasetError
 from nets import checkpoints, heads, registry, weights
 from nets.model import Model
 from preprocessing import preprocessing_factory
-from training.config import ConfigError
+from training.config import ConfigError, load_train_config
 from training.console import Interrupted, RunError, StopSignals
 from training.extract_config import ExtractConfig
 from training.extract_images import Files, FromDataset, find_faults, make_batches, open_images
@@ -110,7 +110,8 @@ class FrozenNetwork:
         if averages and not any(name.endswith(checkpoints.AVERAGE) for name in reader.shapes):
             raise checkpoints.CheckpointError(f'{self.path} holds no moving averages; leave out '
                                               '--moving_average_decay.')
-        self._model = self._build(config, row.num_classes, None)
+        head = _head(config, reader)
+        self._model = self._build(config, row.num_classes, None, head)
         try:
             self.names = self._model.find_endpoints(config.endpoint_names)
         except ValueError as error:
@@ -118,7 +119,7 @@ class FrozenNetwork:
         needed = self._trace(config)
         classes, channels = _fitting(needed, reader.shapes, row)
         if (classes, channels) != (row.num_classes, row.channels):
-            self._model = self._build(config, classes, channels)
+            self._model = self._build(config, classes, channels, head)
             needed = self._trace(config)
         missing = checkpoints.restore(
             reader, needed, moving_averages=averages,
@@ -129,10 +130,10 @@ class FrozenNetwork:
         self.sha256 = _digest(needed)
         self.takes = self._model.channels
 
-    def _build(self, config, num_classes, channels):
+    def _build(self, config, num_classes, channels, head):
         try:
             return Model(config.model_name, num_classes, image_size=self.size, channels=channels,
-                         **padding_arguments(config))
+                         **padding_arguments(config), **head)
         except ValueError as error:
             raise ConfigError(f'{config.model_name} cannot be built for images of {self.size}x{self.size}: '
                               f'{error}') from None
@@ -163,6 +164,18 @@ class FrozenNetwork:
         channels = images.channels if images.channels and self.takes == 1 else 3
         function = preprocessing_factory.get_preprocessing(self.preprocessing, False, self.takes < channels)
         return channels, lambda image: function(image, self.size, self.size, seed=[0, 0])
+
+
+def _head(config, reader):
+    """How a training of ours cut the network, and the classifier that it put there; nothing for a whole network."""
+    if 'Head/Logits/weights' not in reader.shapes:
+        return {}
+    path = str(config.checkpoint_path)
+    trained = load_train_config(path if os.path.isdir(path) else os.path.dirname(path) or '.')
+    if trained is None or trained.model_name != config.model_name:
+        raise checkpoints.CheckpointError(f'{reader.path} has a classifier of its own, and no train_config.json of '
+                                          f'{config.model_name} beside it, which would tell where it stands.')
+    return dict(final_endpoint=trained.final_endpoint, pool=trained.pool, hidden_units=trained.hidden_layers())
 
 
 def _pooled(values, pool):

@@ -2,7 +2,7 @@
 import os
 
 from nets import registry
-from nets.checkpoints import Reader, Values
+from nets.checkpoints import CheckpointError, Reader, Values
 
 KERAS = ('.h5', '.hdf5')
 PYTORCH = ('.safetensors', '.pth', '.pt', '.bin')
@@ -26,7 +26,13 @@ def read(path: str | os.PathLike, network: registry.Network) -> Reader | Values:
         compute the same as `network`.
     """
     from nets.weights import frozen_graph, keras_applications, published, pytorch
-    path = published.fetch(os.fspath(path))         # of what is neither on the web nor packed, the path itself
+    if not isinstance(path, str | os.PathLike) or not os.fspath(path):
+        raise CheckpointError(f'The weights to read must be a path or a URL; {path!r} is none.')
+    # Of what is neither on the web nor packed, the path itself.
+    path = published.fetch(os.path.expanduser(os.fspath(path)))
+    if path.endswith('.keras'):
+        raise CheckpointError(f'{path} is a whole model of Keras: load it there, call its '
+                              "save_weights('NAME.weights.h5'), and give that file.")
     if path.endswith('.pb'):
         return frozen_graph.read(path, network)
     if path.endswith(KERAS):

@@ -197,7 +197,8 @@ def test_weight_decay_is_a_loss_of_the_keras_model(made_value):
 def test_auxiliary_classifiers_are_not_trained(made_value):
     model = nets.create_model('inception_v3', 2, image_size=75)
     layer = model.as_keras()
-    assert len(layer.trainable_weights) == len([v for v in model.trainable_variables if 'AuxLogits' not in v.name]) > 100
+    trained = [variable for variable in model.trainable_variables if 'AuxLogits' not in variable.name]
+    assert len(layer.trainable_weights) == len(trained) > 100
 
 
 def test_videos():

@@ -137,6 +137,14 @@ def test_a_new_classifier_keeps_the_rest(made_value):
 @pytest.mark.parametrize('arguments, words', [
     (dict(num_classes=2, pool='mean'), "Unknown pool 'mean'.*avg, max"),
     (dict(num_classes=None, hidden_units=[8]), 'give num_classes'),
+    (dict(num_classes=2, hidden_units=[0]), 'hidden_units must be whole numbers above 0'),
+    (dict(num_classes=2, hidden_units='64'), 'hidden_units must be whole numbers above 0'),
+    (dict(num_classes=True), 'num_classes must be a whole number'),
+    (dict(num_classes=2, channels=-1), 'channels must be a whole number above 0'),
+    (dict(num_classes=2, pretrained=''), "must be a path or a URL; '' is none"),
+    (dict(num_classes=2, pretrained=5), 'must be a path or a URL; 5 is none'),
+    (dict(num_classes=2, pretrained='ftp://x/y'), 'ftp://x/y cannot be read'),
+    (dict(num_classes=2, pretrained='model.keras'), 'is a whole model of Keras.*save_weights'),
     (dict(num_classes=2, final_endpoint='Mixed_3b', create_aux_logits=True), "argument of inception_v1 'create_aux_lo"),
 ])
 def test_wrong_heads_are_refused(arguments, words):
@@ -250,6 +258,8 @@ def test_what_is_to_be_frozen_must_be_there(model):
         model.freeze('InceptionV1/Mixd_3b')
     with pytest.raises(ValueError, match="'Mixed_4z'.*did you mean 'Mixed_4"):
         model.freeze(up_to='Mixed_4z')
+    with pytest.raises(ValueError, match='patterns or up_to, not both'):
+        model.freeze('InceptionV1/Logits', up_to='Mixed_3b')
     assert model.frozen == []
 
 
@@ -283,6 +293,9 @@ def test_part_of_a_checkpoint(model, tmp_path):
     with pytest.raises(CheckpointError, match='another number of classes'):
         other.restore(prefix)
     before = values(other)
+    with pytest.raises(ValueError, match="scope of inception_v1 'InceptionV1/Logit_'"):
+        other.restore(prefix, exclude='InceptionV1/Logit_')
+    assert changed(other, before) == set()
     assert other.restore(prefix, exclude='InceptionV1/Logits') == []
     assert changed(other, before) == {name for name in before if 'Logits' not in name}
     part = model.save(str(tmp_path / 'part'), patterns='InceptionV1/Mixed*')
@@ -293,6 +306,15 @@ def test_part_of_a_checkpoint(model, tmp_path):
     assert changed(other, before) == set()
     assert other.restore(part, ignore_missing=True) == [name for name in before if '/Mixed' not in name]
     assert changed(other, before) == {name for name in before if '/Mixed' in name}
+
+
+def test_published_weights_are_their_averages(model, tmp_path, monkeypatch):
+    averages = {f'{name}/ExponentialMovingAverage': value + 1 for name, value in values(model).items()}
+    prefix = checkpoints.save(str(tmp_path), 1, {**values(model), **averages}, 5)
+    monkeypatch.setattr('nets.weights.published.of', lambda row: prefix)
+    for pretrained, more in ((True, 1), (prefix, 0)):
+        other = small('inception_v1', pretrained=pretrained)
+        np.testing.assert_array_equal(other.variables[0], model.variables[0] + more)
 
 
 def test_moving_averages(model, tmp_path):
@@ -315,9 +337,11 @@ def test_moving_averages(model, tmp_path):
      r'In the checkpoint alone: MobilenetV1/Conv2d_0/BatchNorm/beta'),
     ('mobilenet_v1_050', 5, ('mobilenet_v1_025', 5), r'another width(.|\n)*shape: MobilenetV1/Conv2d_0/weights '
      r'\[3, 3, 3, 8\] \(here'),
+    ('lenet', 5, ('lenet', 5, dict(final_endpoint='pool2')), 'variables missing; it is of a network that was cut'),
 ])
 def test_a_mismatch_is_explained(name, num_classes, of, words, tmp_path):
-    prefix = small(*of).save(str(tmp_path))
+    *of, kwargs = of if len(of) > 2 else (*of, {})
+    prefix = small(*of, **kwargs).save(str(tmp_path))
     for use in (lambda: small(name, num_classes, pretrained=prefix), lambda: small(name, num_classes).restore(prefix)):
         with pytest.raises(CheckpointError, match=words):
             use()

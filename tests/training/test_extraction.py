@@ -1,4 +1,5 @@
 """Extraction of endpoints: the values, the order, the formats, resuming, workers, and what is refused."""
+import dataclasses
 import filecmp
 import json
 import os
@@ -296,6 +297,22 @@ def test_a_shard_may_be_left_without_images(settings, damaged, tmp_path, file_fo
     assert [shard['num_images'] for shard in index['shards']] == [0, 1] and len(index['skipped']) == 2
     if file_format != 'tfrecord':       # a file without records
         assert load(config.output_dir)['names'].tolist() == [f'{damaged}/c/10.png']
+
+
+def test_unreadable_images_can_be_left_out_when_the_first_one_was_met(settings, damaged, tmp_path):
+    names = ['c/10.png', 'a-b.png', 'a.png', 'a/2.png']
+    (tmp_path / 'list').write_text(''.join(f'{damaged}/{name}\n' for name in names))
+    config = settings(file_list=str(tmp_path / 'list'), images_per_shard=2, output_dir=str(tmp_path / 'of' / 'one'))
+    with pytest.raises(RunError, match='--skip_unreadable leaves such images out'):
+        extraction.extract(config, quiet)
+    for folder in ('one', 'two'):       # gone on with, and at once
+        extraction.extract(dataclasses.replace(config, skip_unreadable=True, output_dir=str(tmp_path / 'of' / folder)),
+                           quiet)
+    one, two = (load(tmp_path / 'of' / folder) for folder in ('one', 'two'))
+    assert one['names'].tolist() == [f'{damaged}/{name}' for name in names if name != 'a.png']
+    for key in two:
+        np.testing.assert_array_equal(one[key], two[key])
+    assert index_of(tmp_path / 'of' / 'one')['skip_unreadable']
 
 
 @pytest.mark.parametrize('file_format', FORMATS)

@@ -7,7 +7,7 @@ import tensorflow as tf
 import nets
 from datasets import dataset_factory
 from nets.checkpoints import CheckpointError, Reader
-from training import config, evaluation, loop
+from training import config, evaluation, extract_config, extraction, loop
 from training.config import ConfigError, TrainConfig
 
 CUT = dict(model_name='inception_v1', final_endpoint='Mixed_3b', trainable_scopes='Head', dataset_name='digits',
@@ -40,6 +40,14 @@ def test_a_head_is_trained_on_a_cut_network(tmp_path, freeze):
         f'Head/{layer}/{leaf}' for layer in ('fc1', 'Logits') for leaf in ('weights', 'biases')}
     results = evaluation.evaluate(config.eval_config({'checkpoint_path': str(tmp_path / 'run')}), quiet)
     assert results['num_images'] == 360
+    # Extraction knows the classifier too.
+    extract = extract_config.extract_config(dict(
+        checkpoint_path=str(tmp_path / 'run'), dataset_name='digits', dataset_split_name='test',
+        endpoints='Mixed_3b,Head/fc1,Logits', pool='avg', output_dir=str(tmp_path / 'features'), batch_size=40))
+    extraction.extract(extract, quiet)
+    found = np.load(tmp_path / 'features/features-00000-of-00001.npz')
+    assert (found['Mixed_3b'].shape, found['Head/fc1'].shape) == ((360, 256), (360, 16))
+    assert np.mean(found['Logits'].argmax(1) == found['labels']) == results['Accuracy']
 
 
 def test_the_loss_of_two_classes_is_keras_binary_cross_entropy(tmp_path):
