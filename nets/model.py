@@ -7,6 +7,7 @@ float32; a layer that computes in another type is handed its weight cast.
 """
 import contextlib
 import fnmatch
+import functools
 import inspect
 import numbers
 import os
@@ -137,7 +138,8 @@ class Model(tf.Module):
     def _forget_traces(self):
         # In a namespace, where tf.Module does not look: a SavedModel holds its signatures alone.
         self._traced = types.SimpleNamespace(
-            run=tf.function(self._select, autograph=False, reduce_retracing=True))
+            # Partial: TensorFlow counts traces by code, and warns of too many where there are many models.
+            run=tf.function(functools.partial(self._select), autograph=False, reduce_retracing=True))
 
     def _takes(self, builder):
         """The arguments of a builder that a caller may give; those of the whole network where it passes them on."""

@@ -488,6 +488,17 @@ def test_every_strategy(program, names):
     assert done.stdout.splitlines() == names and done.returncode == 0, done.stderr
 
 
+def test_many_models_are_no_reason_to_warn_of_retracing(caplog):
+    logger = tf.get_logger()
+    logger.addHandler(caplog.handler)
+    try:
+        for size in range(8, 15):
+            nets.create_model('lenet', 3, image_size=size)(tf.zeros([1, size, size, 1]))
+    finally:
+        logger.removeHandler(caplog.handler)
+    assert 'retracing' not in caplog.text
+
+
 # SavedModel.
 
 def test_a_saved_model_needs_tensorflow_alone(model, tmp_path):
