@@ -164,8 +164,8 @@ def parse(name, *functions):
 
 @pytest.mark.parametrize('config_class, trees', [
     (TrainConfig, [('training/loop.py',), ('training/optimizers.py',), ('train_image_classifier.py',)]),
-    (EvalConfig, [('training/loop.py', 'open_dataset', 'input_batches', 'make_model'), ('training/evaluation.py',),
-                  ('eval_image_classifier.py',)])])
+    (EvalConfig, [('training/loop.py', 'open_dataset', 'input_batches', 'make_model', 'padding_arguments'),
+                  ('training/evaluation.py',), ('eval_image_classifier.py',)])])
 def test_no_flag_is_ignored(config_class, trees):
     read = {name for tree in trees for name in reads(parse(*tree))}
     through_a_method = {'augmentation': 'augmentation', 'hidden_units': 'hidden_layers'}     # or its whole group

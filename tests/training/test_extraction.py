@@ -18,7 +18,7 @@ import tensorflow as tf
 import extract_endpoints
 import nets
 from datasets import DatasetError, dataset_factory, decode_image
-from nets import checkpoints
+from nets import checkpoints, registry
 from preprocessing import preprocessing_factory
 from training import extraction
 from training.config import ConfigError
@@ -382,15 +382,21 @@ def test_float16_does_not_overflow_in_silence(settings, model, tmp_path):
     assert sorted(os.listdir(settings().output_dir)) == ['index.json']
 
 
-@nets.register(arg_scope=lambda weight_decay: {}, default_image_size=SIZE, num_classes=2, preprocessing='lenet')
-def slashes(images, num_classes=2, is_training=True):
-    return images, {'unit': images + 1, 'unit/conv': images + 2, **({'AuxLogits': images} if is_training else {})}
+@pytest.fixture
+def slashes():
+    """A network with endpoints of such names, and with one of training alone."""
+    @nets.register(arg_scope=lambda weight_decay: {}, default_image_size=SIZE, num_classes=2, preprocessing='lenet')
+    def slashes(images, num_classes=2, is_training=True):
+        return images, {'unit': images + 1, 'unit/conv': images + 2, **({'AuxLogits': images} if is_training else {})}
+
+    yield 'slashes'
+    del registry._networks['slashes']
 
 
 @pytest.mark.parametrize('file_format', FORMATS)
-def test_endpoints_with_slashes(settings, file_format, tmp_path):
+def test_endpoints_with_slashes(slashes, settings, file_format, tmp_path):
     path = checkpoints.save(str(tmp_path / 'train'), 0, {'global_step': np.int64(3)}, keep=1)
-    config = settings(model_name='slashes', checkpoint_path=path, endpoints='unit*', format=file_format)
+    config = settings(model_name=slashes, checkpoint_path=path, endpoints='unit*', format=file_format)
     index = extraction.extract(config, quiet)
     found = load(config.output_dir)
     assert index['endpoints']['unit/conv']['key'] == ('unit/conv' if file_format in ('npz', 'tfrecord') else
@@ -398,10 +404,10 @@ def test_endpoints_with_slashes(settings, file_format, tmp_path):
     np.testing.assert_allclose(found[index['endpoints']['unit/conv']['key']], found['unit'] + 1, rtol=1e-6)
 
 
-def test_an_endpoint_of_training_alone(settings, tmp_path):
+def test_an_endpoint_of_training_alone(slashes, settings, tmp_path):
     path = checkpoints.save(str(tmp_path / 'train'), 0, {'global_step': np.int64(3)}, keep=1)
     with pytest.raises(ConfigError, match="the endpoint 'AuxLogits' in training alone"):
-        extraction.extract(settings(model_name='slashes', checkpoint_path=path, endpoints='Aux*'), quiet)
+        extraction.extract(settings(model_name=slashes, checkpoint_path=path, endpoints='Aux*'), quiet)
 
 
 @pytest.mark.parametrize('file_format', FORMATS)
