@@ -1,4 +1,5 @@
 """A network as a Keras 3 model: `Model.as_keras`."""
+import types
 from collections.abc import Iterable
 from typing import Any
 
@@ -58,7 +59,7 @@ class Network(keras.layers.Layer):
             if frozen:
                 model.freeze(frozen)
         # Under a name that Keras does not look through: the variables are those of the layer below.
-        self._network = _Untracked(model)
+        self._network = types.SimpleNamespace(model=model)
         self.network_weights = model.keras_weights(Weights)
         self.built = True
 
@@ -82,18 +83,13 @@ class Network(keras.layers.Layer):
                 'frozen': self.model.frozen}
 
 
-class _Untracked:
-    def __init__(self, model):
-        self.model = model
-
-
 def as_keras(model: Model, endpoints: Iterable[str] | str = (), name: str | None = None) -> keras.Model:
     """A functional Keras model of one layer: for `compile` and `fit`, or as a layer of another model.
 
     From now on its weights and the variables of `model` are the same: what one learns, restores or saves is the other's
     too. The classifier cannot be reset any more; after `freeze`, compile again. Auxiliary classifiers are not trained:
-    Keras has no loss for them. `weight_decay` of the model is one of its losses. It saves to a `.keras`
-    file, which `keras.models.load_model` reads after `import nets.keras_model`.
+    Keras has no loss for them. `weight_decay` of the model is one of its losses. It saves to a `.keras` file, which
+    `keras.models.load_model` reads after `import nets.keras_model`.
 
     Args:
       model: the model.

@@ -28,8 +28,7 @@ _OWN_ARGUMENTS = ('num_classes', 'is_training', 'reuse', 'scope', 'final_endpoin
 
 
 # What `reset_classifier` changes.
-_DESIGN = ('by_name', 'num_classes', 'final_endpoint', 'pool', 'hidden_units', '_own_head', 'endpoint_shapes', '_order',
-           '_plan')
+_DESIGN = ('by_name', 'num_classes', 'final_endpoint', 'pool', 'hidden_units', '_own_head', 'endpoint_shapes', '_plan')
 
 
 class _Mode(NamedTuple):
@@ -117,7 +116,6 @@ class Model(tf.Module):
         kept = {name: variable for name, variable in self.by_name.items()
                 if name in plan.specs and tuple(variable.shape) == plan.specs[name].shape}
         self.by_name = {name: kept[name] if name in kept else spec.make(name) for name, spec in plan.specs.items()}
-        self._order = list(plan.specs)
         self._plan = types.SimpleNamespace(specs=plan.specs, behind=plan.behind, base=None)
         self._forget_traces()
 
@@ -155,12 +153,12 @@ class Model(tf.Module):
     @property
     def variables(self) -> list[tf.Variable]:
         """All variables, moving statistics included, in creation order."""
-        return [self.by_name[name] for name in self._order]
+        return [self.by_name[name] for name in self._plan.specs]
 
     @property
     def trainable_variables(self) -> list[tf.Variable]:
         """The variables to train, in creation order; frozen ones are not among them."""
-        return [self.by_name[name] for name in self._order
+        return [self.by_name[name] for name in self._plan.specs
                 if self._plan.specs[name].trainable and name not in self._frozen]
 
     @property
@@ -205,14 +203,14 @@ class Model(tf.Module):
     @property
     def frozen(self) -> list[str]:
         """The names of the variables that `freeze` was called for, in creation order."""
-        return [name for name in self._order if name in self._frozen]
+        return [name for name in self._plan.specs if name in self._frozen]
 
     def _matching(self, patterns):
         for pattern in [patterns] if isinstance(patterns, str) else patterns:
-            found = [name for name in self._order
+            found = [name for name in self._plan.specs
                      if fnmatch.fnmatchcase(name, pattern) or fnmatch.fnmatchcase(name, f'{pattern}/*')]
             if not found:
-                raise names.unknown(f'variable or scope of {self.network}', pattern, _scopes(self._order))
+                raise names.unknown(f'variable or scope of {self.network}', pattern, _scopes(self._plan.specs))
             yield from found
 
     def reset_classifier(self, num_classes: int | None, *, pool: str | None = None,
@@ -235,7 +233,7 @@ class Model(tf.Module):
         try:
             self.by_name = {name: variable for name, variable in self.by_name.items() if name in of_the_features}
             self._design(num_classes, self.final_endpoint, pool or self.pool, hidden_units)
-        except ValueError:
+        except Exception:
             for name, value in before.items():
                 setattr(self, name, value)
             raise
@@ -318,7 +316,7 @@ class Model(tf.Module):
         exclude = tuple(filter(None, [exclude] if isinstance(exclude, str) else exclude))
         for prefix in exclude:
             if not any(name.startswith(prefix) for name in self.by_name):
-                raise names.unknown(f'variable or scope of {self.network}', prefix, _scopes(self._order))
+                raise names.unknown(f'variable or scope of {self.network}', prefix, _scopes(self._plan.specs))
         wanted = {name: variable for name, variable in self.by_name.items() if not name.startswith(exclude)}
         return checkpoints.restore(weights.read(path, self._row), wanted, ignore_missing=ignore_missing,
                                    moving_averages=moving_averages)
@@ -349,7 +347,7 @@ class Model(tf.Module):
           `serving_default`, from `images` [batch, image_size, image_size, channels] to `logits` and `probabilities` (or
           `features` where there is no classifier), and with endpoints `endpoints`.
         """
-        names_ = self.find_endpoints(endpoints) if endpoints else ()
+        served = self.find_endpoints(endpoints) if endpoints else ()
         frames = [None] if self.takes_videos else []
         images = tf.TensorSpec([None, *frames, self.image_size, self.image_size, self.channels], dtype, 'images')
 
@@ -360,8 +358,8 @@ class Model(tf.Module):
             return {'logits': output, 'probabilities': heads.predictions(output)}
 
         functions = {'serving_default': serve}
-        if names_:
-            functions['endpoints'] = lambda images: self._select(images, False, names_)
+        if served:
+            functions['endpoints'] = lambda images: self._select(images, False, served)
         return {name: tf.function(function, input_signature=[images], autograph=False)
                 for name, function in functions.items()}
 

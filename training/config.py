@@ -159,11 +159,11 @@ class TrainConfig(_TrainedConfig):
     save_interval_secs: int = flag(600, 'Seconds between two checkpoints.', _RUN, minimum=1)
     keep_checkpoints: int = flag(5, 'How many checkpoints are kept, the newest ones.', _RUN, minimum=1)
     seed: int = flag(0, 'Of initial weights, data order, augmentation and dropout.', _RUN, minimum=0,
-                      maximum=2**63 - 1)
+                     maximum=2**63 - 1)
     precision: str = flag('float32', 'What activations are computed in; parameters are always float32.', _RUN,
-                           choices=('float32', 'bfloat16'))
+                          choices=('float32', 'bfloat16'))
     jit_compile: str = flag('auto', 'Compile the step with XLA; auto: on GPUs, which gain by it as CPUs do not.', _RUN,
-                             choices=('auto', 'true', 'false'))
+                            choices=('auto', 'true', 'false'))
 
     dataset_split_name: str = flag('train', 'The split to train on.', _DATA)
     train_image_size: int | None = flag(
@@ -173,7 +173,7 @@ class TrainConfig(_TrainedConfig):
 
     learning_rate: float = flag(0.01, 'At the start.', _RATE, minimum=0.0)
     learning_rate_decay_type: str = flag('exponential', 'How it falls: not, in steps, or linearly.', _RATE,
-                                          choices=('fixed', 'exponential', 'polynomial'))
+                                         choices=('fixed', 'exponential', 'polynomial'))
     end_learning_rate: float = flag(0.0001, 'Where polynomial decay ends.', _RATE, minimum=0.0)
     learning_rate_decay_factor: float = flag(0.94, 'Of a step of exponential decay.', _RATE, above=0.0)
     num_epochs_per_decay: float = flag(
@@ -189,7 +189,7 @@ class TrainConfig(_TrainedConfig):
         'without it a run shorter than some 10,000 steps evaluates badly.', _RATE)
 
     optimizer: str = flag('rmsprop', 'The optimizer.', _OPTIMIZER,
-                           choices=('adadelta', 'adagrad', 'adam', 'ftrl', 'momentum', 'rmsprop', 'sgd'))
+                          choices=('adadelta', 'adagrad', 'adam', 'ftrl', 'momentum', 'rmsprop', 'sgd'))
     momentum: float = flag(0.9, 'Of momentum.', _OPTIMIZER, minimum=0.0, maximum=1.0)
     rmsprop_momentum: float = flag(0.9, 'Of rmsprop.', _OPTIMIZER, minimum=0.0, maximum=1.0)
     rmsprop_decay: float = flag(0.9, 'Of the mean square in rmsprop.', _OPTIMIZER, minimum=0.0, maximum=1.0)
@@ -233,7 +233,6 @@ class TrainConfig(_TrainedConfig):
     replicas_to_aggregate: int = flag(1, 'Gradients to gather.', _OLD, instead=_SYNCHRONOUS)
     quantize_delay: int = flag(-1, 'Steps before quantized training.', _OLD, instead=_NO_QUANTIZE)
 
-
     def __post_init__(self):
         super().__post_init__()
         if self.pretrained and self.checkpoint_path:
@@ -266,7 +265,7 @@ class EvalConfig(_TrainedConfig):
         None, 'Evaluate the moving averages of the variables (any value turns this on).', _RUN)
     dataset_split_name: str | None = flag('test', 'The split to evaluate.', _DATA)
     eval_image_size: int | None = flag(None, "Height and width of the network's input; its default if not set.", _DATA,
-                                        minimum=1)
+                                       minimum=1)
     quantize: bool = flag(False, 'Evaluate a quantized graph.', _OLD, instead=_NO_QUANTIZE)
 
 
