@@ -4,11 +4,12 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
-from training.config import GROUPS, PADDINGS, Config, ConfigError, flag, load_train_config
+from training.config import PADDINGS, load_train_config
+from training.settings import GROUPS, Config, ConfigError, flag
 
 FORMATS = ('npz', 'npy', 'hdf5', 'tfrecord')
 
-_RUN, _DATA, _OUTPUT = GROUPS[:3]
+_RUN, _DATA, _OUTPUT = GROUPS[1:4]
 # Without --images_per_shard a shard has at least so many images.
 _SHARD = 1000
 _INPUTS = ('images', 'file_list', 'dataset_name')

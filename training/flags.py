@@ -5,12 +5,12 @@ import difflib
 import itertools
 import os
 import textwrap
-import types
 import typing
 
 from absl import flags
 
-from training.config import GROUPS, ConfigError
+from training.recipes import RECIPES
+from training.settings import GROUPS, ConfigError, kind_of
 
 _WIDTH = 100
 _MUST_BE = {'bool': 'true or false', 'int': 'a whole number', 'float': 'a number'}
@@ -77,14 +77,21 @@ def help_text(config_class: type, program: str, summary: str) -> str:
                 text += f' Default: {field.default}.'
             head = f'  --{field.name} '
             lines.append(textwrap.fill(head.ljust(32) + text, _WIDTH, subsequent_indent=' ' * 32))
+            if field.name == 'recipe':
+                lines += _recipes()
     return '\n'.join(lines)
 
 
+def _recipes():
+    """What each recipe sets, as lines of the help."""
+    for name, (what, settings) in RECIPES.items():
+        text = ' '.join([what, *(f'--{flag}={value}' for flag, value in settings.items())])
+        yield textwrap.fill(f'{name}: {text}', _WIDTH, initial_indent=' ' * 34, subsequent_indent=' ' * 36,
+                            break_on_hyphens=False)
+
+
 def _define(values, field):
-    kind = field.type
-    if isinstance(kind, types.UnionType):  # "int | None": None stands for "not set"
-        kind = next(part for part in typing.get_args(kind) if part is not type(None))
     define = {bool: flags.DEFINE_bool, int: flags.DEFINE_integer, float: flags.DEFINE_float, str: flags.DEFINE_string}[
-        kind
+        kind_of(field)
     ]
     define(field.name, field.default, field.metadata['help'], flag_values=values)

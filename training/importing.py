@@ -5,9 +5,9 @@ from collections.abc import Callable
 
 import numpy as np
 
-from training.config import GROUPS, Config, ConfigError, flag
+from training.settings import GROUPS, Config, ConfigError, flag
 
-_RUN, _DATA, _OUTPUT = GROUPS[:3]
+_RUN, _DATA, _OUTPUT = GROUPS[1:4]
 # Classes of a network that is built to see which variables depend on their number: no layer is as wide.
 _CLASSES = 997
 # The logit of a class that must never be the answer. Not lower, so that it has an exponential in any type.
