@@ -5,9 +5,12 @@ TF-Slim's own programs read what is written here, and the other way round. A che
 and moved there when it is whole; the `checkpoint` state file, by which it is found, comes last.
 """
 
+import contextlib
+import json
+import math
 import os
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from types import MappingProxyType
 
 import numpy as np
@@ -17,7 +20,10 @@ from google.protobuf import text_format
 from nets import registry
 
 AVERAGE = '/ExponentialMovingAverage'
+BEST = 'best'           # the folder of the best checkpoints, in the training's
+BEST_FILE = 'best.json'
 _STATE_FILE = 'checkpoint'
+_PART = '.writing-'     # what is not whole yet
 # What TensorFlow's reader raises where a file is cut short, not a checkpoint, or missing.
 _READ_ERRORS = (tf.errors.OpError, RuntimeError, ValueError, LookupError)
 _SUFFIXES = ('.data-00000-of-00001', '.index')  # in the order of moving: without its index there is no checkpoint
@@ -33,15 +39,45 @@ def latest(path: str) -> str | None:
     Raises:
       CheckpointError: the folder's state file is damaged, or names checkpoints that are not there.
     """
-    names = _named(path)
+    return next(_there(path), None)
+
+
+def _there(folder):
+    """The checkpoints of a folder that are there, the newest first."""
+    names, found = _named(folder), False
     for name in reversed(names):
         # The folder may have been moved or copied since: what is in it comes first.
-        for candidate in (_local(path, name), name):
+        for candidate in (_local(folder, name), name):
             if _exists(candidate):
-                return candidate
-    if names:
-        raise CheckpointError(f'{os.path.join(path, _STATE_FILE)} names {names[-1]}, which is not there.')
-    return None
+                found = True
+                yield candidate
+                break
+    if names and not found:
+        raise CheckpointError(f'{os.path.join(folder, _STATE_FILE)} names {names[-1]}, which is not there.')
+
+
+def latest_whole(path: str) -> tuple[str | None, list[str]]:
+    """The newest checkpoint of a training's folder of which every value can be read: a machine that crashed may have
+    lost the end of a file.
+
+    Returns:
+      The checkpoint, None where the folder has none; and what is wrong with each that is newer, the newest first.
+
+    Raises:
+      CheckpointError: no checkpoint is whole, or see `latest`.
+    """
+    faults: list[str] = []
+    for prefix in _there(path):
+        try:
+            reader = Reader(prefix)
+            for name in reader.shapes:
+                reader.value(name)
+            return prefix, faults
+        except CheckpointError as error:
+            faults.append(str(error).splitlines()[0])
+    if faults:
+        raise CheckpointError(f'No checkpoint in {path} can be read. {" ".join(faults)}')
+    return None, faults
 
 
 def _named(folder):
@@ -252,11 +288,10 @@ def save(folder: str, step: int, values: Mapping[str, object], keep: int | None)
       CheckpointError: it cannot be written (a full disk, no permission); earlier checkpoints are as they were.
     """
     prefix = os.path.join(folder, f'model.ckpt-{step}')
-    part = os.path.join(folder, '.writing-model.ckpt')
-    here = [path for path in (_local(folder, name) for name in _named(folder)) if path != prefix and _exists(path)]
-    there = [*here, prefix]
-    dropped = there[:-keep] if keep else []
-    kept = there[len(dropped):]
+    part = os.path.join(folder, f'{_PART}model.ckpt')
+    named = [path for path in (_local(folder, name) for name in _named(folder)) if _exists(path)]
+    others = [path for path in named if path != prefix]
+    dropped = [*others, prefix][:-keep] if keep else []
     try:
         tf.io.gfile.makedirs(folder)
         with tf.device('/cpu:0'):
@@ -267,10 +302,14 @@ def save(folder: str, step: int, values: Mapping[str, object], keep: int | None)
                 shape_and_slices=[''] * len(names),
                 tensors=[tf.convert_to_tensor(values[name]) for name in names],
             )
+        if prefix in named:     # its two files are not replaced at once: until they are, another one is the newest
+            if not others:
+                others = [_copy(prefix, os.path.join(folder, f'earlier-{os.path.basename(prefix)}'))]
+                dropped = others
+            _name(folder, others)
         for suffix in _SUFFIXES:
             tf.io.gfile.rename(part + suffix, prefix + suffix, overwrite=True)
-        state = tf.compat.v1.train.generate_checkpoint_state_proto(folder, prefix, kept)
-        _replace(folder, _STATE_FILE, text_format.MessageToString(state))
+        _name(folder, [path for path in (*others, prefix) if path not in dropped])
     except (tf.errors.OpError, OSError) as error:
         earlier = latest(folder)
         raise CheckpointError(
@@ -284,23 +323,148 @@ def save(folder: str, step: int, values: Mapping[str, object], keep: int | None)
     return prefix
 
 
-def write_text(folder: str, name: str, text: str) -> str:
-    """Writes a text file into a folder, which is made if it is not there; whole or not at all. Returns its path.
+def keep_best(
+    prefix: str, folder: str, metric_name: str, value: float, keep: int = 1, larger_is_better: bool = True,
+    extra_files: Iterable[str] = ()
+) -> bool:
+    """Copies a checkpoint into `folder/best` where it is among the best; the best is the newest in its state file.
+
+    `best.json` there lists those kept, the best first: {checkpoint, metric, value, step}. A kill at any moment leaves
+    what was there before, or what is there after, and the next call clears up.
+
+    Args:
+      prefix: the checkpoint.
+      folder: the training's.
+      metric_name: what `value` measures; entries of another metric give way.
+      value: of the metric; NaN is never the best.
+      keep: how many to keep. Of equals the earlier is better; another value for a step replaces the first.
+      larger_is_better: or smaller.
+      extra_files: names in the checkpoint's folder of files to copy beside it, such as the training's config.
+
+    Returns:
+      Whether it is the best.
+
+    Raises:
+      CheckpointError: it cannot be read or copied (a full disk, no permission), or `best.json` is damaged; what was
+        there is as it was.
+    """
+    best = os.path.join(folder, BEST)
+    entries = _best_entries(best)
+    step = Reader(prefix).value('global_step').item()
+    kept = [entry for entry in entries if entry['metric'] == metric_name and entry['step'] != step]
+    entry = {'checkpoint': f'model.ckpt-{step}', 'metric': metric_name, 'value': float(value), 'step': step}
+    if not math.isnan(value):
+        kept = sorted([*kept, entry], key=lambda e: (-e['value'] if larger_is_better else e['value'], e['step']))[:keep]
+    wanted = entry in kept
+    try:
+        _settle(best, [entry['checkpoint'] for entry in entries])
+        if wanted:
+            tf.io.gfile.makedirs(best)
+            # What is named is never touched: should the step be there with other values, both are until one is named.
+            taken = [entry['checkpoint'] for entry in entries]
+            while entry['checkpoint'] in taken and not _same(prefix, os.path.join(best, entry['checkpoint'])):
+                entry['checkpoint'] += '-again'
+            if entry['checkpoint'] not in taken:
+                _copy(prefix, os.path.join(best, entry['checkpoint']))
+            for name in extra_files:
+                _copy_file(os.path.join(os.path.dirname(prefix), name), os.path.join(best, name))
+            _replace(best, BEST_FILE, json.dumps(kept, indent=2) + '\n')
+            _settle(best, [entry['checkpoint'] for entry in kept])
+    except (tf.errors.OpError, OSError) as error:
+        raise CheckpointError(f'{prefix} could not be kept in {best}: {_reason(error)}.') from None
+    return wanted and kept[0] is entry
+
+
+def _best_entries(best):
+    file = os.path.join(best, BEST_FILE)
+    if not tf.io.gfile.exists(file):
+        return []
+    try:
+        with tf.io.gfile.GFile(file) as text:
+            entries = [{key: kind(entry[key]) for key, kind in
+                        (('checkpoint', str), ('metric', str), ('value', float), ('step', int))}
+                       for entry in json.loads(text.read())]
+    except (ValueError, LookupError, TypeError, tf.errors.OpError):
+        raise CheckpointError(f'{file} is damaged: it should be a list of checkpoint, metric, value and step; without '
+                              'the file, the best is found anew.') from None
+    return [entry for entry in entries if _exists(os.path.join(best, entry['checkpoint']))]
+
+
+def _same(prefix, other):
+    # An index has the checksum of each value.
+    contents = []
+    for path in (prefix, other):
+        with tf.io.gfile.GFile(f'{path}.index', 'rb') as file:
+            contents.append(file.read())
+    return contents[0] == contents[1]
+
+
+def _settle(best, names):
+    """Names the checkpoints of `best.json` in the state file, and removes others that a kill left."""
+    if not names:
+        return
+    paths = [os.path.join(best, name) for name in reversed(names)]
+    try:
+        named = [_local(best, path) for path in _named(best)]
+    except CheckpointError:     # damaged; it is made anew
+        named = []
+    if named != paths:
+        _name(best, paths)
+    for file in tf.io.gfile.listdir(best):
+        checkpoint = re.match(r'(model\.ckpt-\d+(-again)*)\.(index|data-|meta)', file)
+        if file.startswith(_PART) or checkpoint and checkpoint[1] not in names:
+            tf.io.gfile.remove(os.path.join(best, file))
+
+
+def _copy(prefix, to):
+    """Copies the files of a checkpoint, its index last; returns `to`."""
+    folder, name = os.path.split(prefix)
+    endings = [file[len(name):] for file in tf.io.gfile.listdir(folder) if file.startswith(name + '.')]
+    for ending in sorted(endings, key=lambda ending: (ending == '.index', ending)):
+        _copy_file(prefix + ending, to + ending)
+    return to
+
+
+def _copy_file(path, to):
+    folder, name = os.path.split(to)
+    part = os.path.join(folder, _PART + name)
+    try:
+        tf.io.gfile.copy(path, part, overwrite=True)
+        tf.io.gfile.rename(part, to, overwrite=True)
+    finally:
+        _remove(part)
+
+
+def _name(folder, paths):
+    """Writes the state file, by which checkpoints are found, the newest last."""
+    state = tf.compat.v1.train.generate_checkpoint_state_proto(folder, paths[-1], paths)
+    _replace(folder, _STATE_FILE, text_format.MessageToString(state))
+
+
+def write_text(folder: str, name: str, text: str | bytes) -> str:
+    """Writes a file into a folder, which is made if it is not there; whole or not at all. Returns its path.
 
     Raises:
       CheckpointError: it cannot be written; an earlier file of the name is as it was.
     """
-    try:
+    with writing(os.path.join(folder, name)):
         tf.io.gfile.makedirs(folder)
         return _replace(folder, name, text)
+
+
+@contextlib.contextmanager
+def writing(path: str) -> Iterator[None]:
+    """Turns what TensorFlow raises where `path` cannot be written into a CheckpointError of one sentence."""
+    try:
+        yield
     except (tf.errors.OpError, OSError) as error:
-        raise CheckpointError(f'{os.path.join(folder, name)} cannot be written: {_reason(error)}.') from None
+        raise CheckpointError(f'{path} cannot be written: {_reason(error)}.') from None
 
 
 def _replace(folder, name, text):
-    path, part = os.path.join(folder, name), os.path.join(folder, f'.writing-{name}')
+    path, part = os.path.join(folder, name), os.path.join(folder, _PART + name)
     try:
-        with tf.io.gfile.GFile(part, 'w') as file:
+        with tf.io.gfile.GFile(part, 'wb' if isinstance(text, bytes) else 'w') as file:
             file.write(text)
         tf.io.gfile.rename(part, path, overwrite=True)
     finally:

@@ -46,7 +46,8 @@ class Records:
         self._path = os.path.join(folder, SUMMARY_FILE)
         text = _text(self._path)
         rows = {step: row for step, row in _parse(self._path, text).items() if step <= start_step}
-        self._columns, self._last, self._waiting = _columns(rows), max(rows, default=-1), {}
+        self._columns, self._last = _columns(rows), float(max(rows, default=-1))
+        self._waiting: dict[int, dict[str, str]] = {}    # step -> name -> cell, not in the file yet
         if _table(rows) != text:
             checkpoints.write_text(folder, SUMMARY_FILE, _table(rows))
         self._events = _Events(folder, start_step)
@@ -75,27 +76,26 @@ class Records:
         if not waiting:
             return
         if min(waiting) > self._last and all(name in self._columns for row in waiting.values() for name in row):
-            last, self._last = self._last, float('inf')     # a line that is cut short is dropped by the next write
+            self._last = float('inf')   # should a line be cut short, the next write is of the whole file
             with checkpoints.writing(self._path), tf.io.gfile.GFile(self._path, 'a') as file:
                 file.write(_lines(self._columns, waiting))
-            self._last = max(waiting, default=last)
+            self._last = max(waiting)
         else:
             rows = _parse(self._path, _text(self._path))
             for step, row in waiting.items():
                 rows.setdefault(step, {}).update(row)
-            rows = dict(sorted(rows.items()))
             checkpoints.write_text(self._folder, SUMMARY_FILE, _table(rows))
             self._columns, self._last = _columns(rows), max(rows)
         self._waiting = {}
 
-    def close(self) -> None:
-        """Writes what waits, and ends the records."""
+    def close(self, exit_code: int = 0) -> None:
+        """Writes what waits, and ends the records; another exit code than 0 is of a training that failed."""
         try:
             self.flush()
         finally:
             self._events.close()
             if self._run is not None:
-                self._run.finish()
+                self._run.finish(exit_code)
                 self._run = None
 
     def __enter__(self) -> 'Records':
@@ -103,7 +103,7 @@ class Records:
 
     def __exit__(self, kind, *unused) -> None:
         try:
-            self.close()
+            self.close(0 if kind is None else 1)
         except checkpoints.CheckpointError:
             if kind is None:    # or what went wrong first is told
                 raise
@@ -137,9 +137,9 @@ def _parse(path, text):
     """step -> name -> cell, without empty ones. A last line without its end was cut short by a kill, and is dropped."""
     if not text:
         return {}
-    names, *lines = csv.reader(io.StringIO(text[:text.rfind('\n') + 1])) if '\n' in text else [[]]
     rows = {}
     try:
+        names, *lines = csv.reader(io.StringIO(text[:text.rfind('\n') + 1]))
         if names[:1] != ['step'] or len(set(names)) < len(names):
             raise ValueError
         for step, *cells in lines:
@@ -147,13 +147,14 @@ def _parse(path, text):
             for cell in row.values():
                 float(cell)
             rows[int(step)] = row
-    except ValueError:
+    except (ValueError, csv.Error):
         raise _not_a_table(path) from None
     return rows
 
 
 def _not_a_table(path):
-    return RunError(f'{path} is no table of a training with a column `step` first: move it away, or use another folder.')
+    return RunError(f'{path} is no table of a training, whose first column is `step`: move it away, or use another '
+                    'folder.')
 
 
 def _columns(rows):
@@ -168,7 +169,8 @@ def _table(rows):
 
 
 def _lines(columns, rows):
-    return ''.join(','.join([str(step), *(row.get(name, '') for name in columns)]) + '\n' for step, row in rows.items())
+    return ''.join(','.join([str(step), *(row.get(name, '') for name in columns)]) + '\n'
+                   for step, row in sorted(rows.items()))
 
 
 def _cell(value):
