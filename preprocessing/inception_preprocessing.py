@@ -106,7 +106,8 @@ def distorted_bounding_box_crop(image: tf.Tensor, bbox: tf.Tensor, min_object_co
 
 def preprocess_for_train(image: tf.Tensor, height: int, width: int, bbox: tf.Tensor | None, fast_mode: bool = True,
                          scope: str | None = None, add_image_summaries: bool = True, random_crop: bool = True,
-                         use_grayscale: bool = False, seed: tf.Tensor | None = None) -> tf.Tensor:
+                         use_grayscale: bool = False, seed: tf.Tensor | None = None, min_area: float = 0.05,
+                         distort_colors: bool = True, normalized: bool = True) -> tf.Tensor:
     """Distorts an image for training: a random crop, resized, flipped half of the time, in distorted colours.
 
     Args:
@@ -120,6 +121,10 @@ def preprocess_for_train(image: tf.Tensor, height: int, width: int, bbox: tf.Ten
       random_crop: whether to crop.
       use_grayscale: the output has one channel.
       seed: int32 [2], or None.
+      min_area: the least share of the image's area that the crop has. It also holds a tenth of some box: without
+        boxes, no less than 0.1 comes of it.
+      distort_colors: whether to distort the colours.
+      normalized: whether `normalize` ends it; else the pixels stay float32 in [0, 255].
 
     Returns:
       float32 [height, width, channels], in [-1, 1].
@@ -138,7 +143,7 @@ def preprocess_for_train(image: tf.Tensor, height: int, width: int, bbox: tf.Ten
             _boxes_summary('image_with_bounding_boxes', image, bbox)
         distorted = image
         if random_crop:
-            distorted, window = distorted_bounding_box_crop(image, bbox, seed=crop_seed)
+            distorted, window = distorted_bounding_box_crop(image, bbox, area_range=(min_area, 1.0), seed=crop_seed)
             if add_image_summaries:
                 _boxes_summary('images_with_distorted_bounding_box', image, window)
         # Converting after the crop gives the same pixels for less work.
@@ -148,19 +153,21 @@ def preprocess_for_train(image: tf.Tensor, height: int, width: int, bbox: tf.Ten
         if add_image_summaries:
             images.summary('cropped_resized_image' if random_crop else 'resized_image', distorted)
         distorted = tf.image.stateless_random_flip_left_right(distorted, flip_seed)
-        distorted = apply_with_random_selector(
-            distorted, lambda x, ordering: distort_color(x, ordering, fast_mode, seed=color_seed),
-            1 if fast_mode else 4, ordering_seed)
+        if distort_colors:
+            distorted = apply_with_random_selector(
+                distorted, lambda x, ordering: distort_color(x, ordering, fast_mode, seed=color_seed),
+                1 if fast_mode else 4, ordering_seed)
         if use_grayscale:
             distorted = images.to_grayscale(distorted)
         if add_image_summaries:
             images.summary('final_distorted_image', distorted)
         distorted.set_shape([height, width, None])
-        return (distorted - 0.5) * 2.0
+        return normalize(distorted) if normalized else distorted * 255.0
 
 
 def preprocess_for_eval(image: tf.Tensor, height: int | None, width: int | None, central_fraction: float | None = 0.875,
-                        scope: str | None = None, central_crop: bool = True, use_grayscale: bool = False) -> tf.Tensor:
+                        scope: str | None = None, central_crop: bool = True, use_grayscale: bool = False,
+                        normalized: bool = True) -> tf.Tensor:
     """Prepares an image for evaluation: its central part, resized bilinearly on TF1's grid (no half-pixel centres).
 
     Args:
@@ -171,6 +178,7 @@ def preprocess_for_eval(image: tf.Tensor, height: int | None, width: int | None,
       scope: name scope.
       central_crop: whether to crop.
       use_grayscale: the output has one channel.
+      normalized: whether `normalize` ends it; else the pixels stay float32 in [0, 255].
 
     Returns:
       float32 [height, width, channels], in [-1, 1].
@@ -190,20 +198,28 @@ def preprocess_for_eval(image: tf.Tensor, height: int | None, width: int | None,
             image = images.to_grayscale(image)
         if resize:
             image = tf.compat.v1.image.resize(image, [height, width])
-        return (image - 0.5) * 2.0
+        return normalize(image) if normalized else image * 255.0
 
 
 def preprocess_image(image: tf.Tensor, height: int, width: int, is_training: bool = False,
                      bbox: tf.Tensor | None = None, fast_mode: bool = True, add_image_summaries: bool = True,
-                     crop_image: bool = True, use_grayscale: bool = False, seed: tf.Tensor | None = None) -> tf.Tensor:
+                     crop_image: bool = True, use_grayscale: bool = False, seed: tf.Tensor | None = None,
+                     min_area: float = 0.05, distort_colors: bool = True, normalized: bool = True) -> tf.Tensor:
     """Calls `preprocess_for_train` if `is_training`, else `preprocess_for_eval`; arguments and result are theirs.
 
     `crop_image` is the one's `random_crop` and the other's `central_crop`.
     """
     if is_training:
         return preprocess_for_train(image, height, width, bbox, fast_mode, add_image_summaries=add_image_summaries,
-                                    random_crop=crop_image, use_grayscale=use_grayscale, seed=seed)
-    return preprocess_for_eval(image, height, width, central_crop=crop_image, use_grayscale=use_grayscale)
+                                    random_crop=crop_image, use_grayscale=use_grayscale, seed=seed,
+                                    min_area=min_area, distort_colors=distort_colors, normalized=normalized)
+    return preprocess_for_eval(image, height, width, central_crop=crop_image, use_grayscale=use_grayscale,
+                               normalized=normalized)
+
+
+def normalize(image: tf.Tensor, seed: tf.Tensor | None = None) -> tf.Tensor:
+    """An image, or a batch of them, uint8 or float in [0, 1], to [-1, 1]; `seed` makes no difference."""
+    return (tf.image.convert_image_dtype(image, tf.float32) - 0.5) * 2.0
 
 
 def _boxes_summary(name, image, bbox):

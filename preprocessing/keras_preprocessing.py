@@ -61,7 +61,7 @@ def preprocess_image(image: tf.Tensor, output_height: int, output_width: int, is
                      use_grayscale: bool = False, rotation_range: float = 0.0, width_shift_range: float = 0.0,
                      height_shift_range: float = 0.0, shear_range: float = 0.0, zoom_range: float = 0.0,
                      horizontal_flip: bool = False, vertical_flip: bool = False, fill_mode: str = 'nearest',
-                     cval: float = 0.0, seed: tf.Tensor | None = None) -> tf.Tensor:
+                     cval: float = 0.0, seed: tf.Tensor | None = None, normalized: bool = True) -> tf.Tensor:
     """Resizes a photo as a whole and, for training, distorts it.
 
     Args:
@@ -78,6 +78,7 @@ def preprocess_image(image: tf.Tensor, output_height: int, output_width: int, is
       fill_mode: one of `FILL_MODES`, see `transform`.
       cval: the value, from 0 to 255, that `constant` fills with.
       seed: int32 [2], or None.
+      normalized: whether `normalize` ends it; else the pixels stay float32 in [0, 255].
 
     Returns:
       float32 [output_height, output_width, channels] in [-1, 1].
@@ -106,4 +107,9 @@ def preprocess_image(image: tf.Tensor, output_height: int, output_width: int, is
         image = tf.image.stateless_random_flip_up_down(image, up_down) if vertical_flip else image
     image.set_shape([output_height, output_width, None])
     images.summary('final_image', image)
-    return image / 127.5 - 1
+    return normalize(image) if normalized else image
+
+
+def normalize(image: tf.Tensor, seed: tf.Tensor | None = None) -> tf.Tensor:
+    """An image, or a batch of them, from [0, 255] to [-1, 1]; `seed` makes no difference."""
+    return tf.cast(image, tf.float32) / 127.5 - 1

@@ -9,7 +9,7 @@ from preprocessing import images
 
 
 def preprocess_image(image: tf.Tensor, output_height: int, output_width: int, is_training: bool = False,
-                     use_grayscale: bool = False, seed: tf.Tensor | None = None) -> tf.Tensor:
+                     use_grayscale: bool = False, seed: tf.Tensor | None = None, normalized: bool = True) -> tf.Tensor:
     """Preprocesses an image, alike for training and evaluation.
 
     Args:
@@ -19,6 +19,7 @@ def preprocess_image(image: tf.Tensor, output_height: int, output_width: int, is
       is_training: makes no difference.
       use_grayscale: the output has one channel.
       seed: makes no difference.
+      normalized: whether `normalize` ends it; else the pixels stay float32 in [0, 255].
 
     Returns:
       float32 [output_height, output_width, channels]: (pixel - 128) / 128.
@@ -30,4 +31,10 @@ def preprocess_image(image: tf.Tensor, output_height: int, output_width: int, is
     images.check_positive(output_height=output_height, output_width=output_width)
     if use_grayscale:
         image = images.to_grayscale(image)
-    return (tf.image.resize_with_crop_or_pad(image, output_height, output_width) - 128.0) / 128.0
+    image = tf.image.resize_with_crop_or_pad(image, output_height, output_width)
+    return normalize(image) if normalized else image
+
+
+def normalize(image: tf.Tensor, seed: tf.Tensor | None = None) -> tf.Tensor:
+    """(pixel - 128) / 128 of an image, or of a batch of them, in [0, 255]; `seed` makes no difference."""
+    return (tf.cast(image, tf.float32) - 128.0) / 128.0

@@ -5,6 +5,7 @@ import inspect
 import itertools
 import re
 from collections.abc import Callable
+from typing import NamedTuple
 
 import tensorflow as tf
 
@@ -54,10 +55,7 @@ def get_preprocessing(name: str, is_training: bool = False, use_grayscale: bool 
 
     Source: TF-Slim's `preprocessing_factory`; it lacked 8 of the 40 networks.
     """
-    if name not in _MODULES:
-        raise ValueError(f'There is no preprocessing {name!r}{_nearest(name, _MODULES)} Valid names: '
-                         f'{", ".join(sorted(_MODULES))}.')
-    preprocess_image = _MODULES[name].preprocess_image
+    preprocess_image = _module(name).preprocess_image
     keywords = [*inspect.signature(preprocess_image).parameters][3:]
     keywords = [keyword for keyword in keywords if keyword not in ('is_training', 'use_grayscale')]
 
@@ -70,6 +68,43 @@ def get_preprocessing(name: str, is_training: bool = False, use_grayscale: bool 
                                 use_grayscale=use_grayscale, **kwargs)
 
     return preprocessing_fn
+
+
+class SplitPreprocessing(NamedTuple):
+    """A training preprocessing in two parts, so that small uint8 images go to the device and are normalised there."""
+
+    on_host: Callable[..., tf.Tensor]
+    """(image, height, width, seed=None, **kwargs) -> uint8 [height, width, channels]: crop, resizing, flip, colours.
+    The arguments are those of `get_preprocessing`'s function."""
+    on_device: Callable[..., tf.Tensor]
+    """(images, seed=None) -> float32 of the shape of `images`, uint8 [batch, height, width, channels]: the
+    normalisation. `seed`, int32 [2], decides CifarNet's contrasts, one for each image; elsewhere it changes nothing."""
+
+
+def get_split_preprocessing(name: str, use_grayscale: bool = False) -> SplitPreprocessing:
+    """Returns `get_preprocessing(name, True, use_grayscale)` in two parts, alike but for the rounding to uint8 between.
+
+    Args:
+      name: as in `get_preprocessing`.
+      use_grayscale: whether the output has one channel.
+
+    Raises:
+      ValueError: as `get_preprocessing`.
+    """
+    preprocessing_fn = get_preprocessing(name, True, use_grayscale)
+
+    def on_host(image, height, width, seed=None, **kwargs):
+        distorted = preprocessing_fn(image, height, width, seed=seed, normalized=False, **kwargs)
+        return tf.saturate_cast(tf.round(distorted), tf.uint8)
+
+    return SplitPreprocessing(on_host, _module(name).normalize)
+
+
+def _module(name):
+    if name not in _MODULES:
+        raise ValueError(f'There is no preprocessing {name!r}{_nearest(name, _MODULES)} Valid names: '
+                         f'{", ".join(sorted(_MODULES))}.')
+    return _MODULES[name]
 
 
 def _nearest(word, words):
