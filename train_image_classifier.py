@@ -16,8 +16,12 @@ def main(argv: list[str] | None = None) -> int:
     def work():
         settings = config.train_config(flags.parse(config.TrainConfig, argv, __doc__))
         with console.quiet_tensorflow(settings.verbose_tensorflow):
-            from training import loop
-        checkpoint = loop.train(settings)
+            from training import distribution, loop
+        try:
+            checkpoint = loop.train(settings)
+        except distribution.WorkerLost as lost:
+            distribution.restart(lost)
+            raise
         # The program's neighbour: a script of the checkout, or an installed command.
         evaluate = argv[0].replace('train_image', 'eval_image')
         python = 'python ' if evaluate.endswith('.py') else ''

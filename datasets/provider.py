@@ -145,6 +145,20 @@ class Dataset(slim.dataset.Dataset):
             return f'{self} cannot be read: {reason(error)}' if count is None else self.find_fault(labels_offset)
         return None
 
+    def class_counts(self) -> list[int]:
+        """The number of images of each class, by label; it may take a pass over the files.
+
+        Raises:
+          DatasetError: a file cannot be read, or a label is out of range.
+        """
+        counts = [0] * self.num_classes
+        for source, _, label in self._examples():
+            if not 0 <= label < self.num_classes:
+                raise DatasetError(f'{source} has the label {label}; those of {self.name} are from 0 to '
+                                   f'{self.num_classes - 1}.')
+            counts[label] += 1
+        return counts
+
     def _epoch(self, key: tf.Tensor | None, num_readers: int) -> tf.data.Dataset:
         """The examples of one epoch, not yet loaded: in file order, or as `key`, int64 [2], shuffles them."""
         raise NotImplementedError
@@ -202,6 +216,10 @@ class IndexedDataset(Dataset):
         self.labels = list(labels)
         super().__init__(num_samples=len(self.labels), data_sources=[str(i) for i in range(len(self.labels))],
                          reader=IndexReader, decoder=IndexDecoder(self._load, fields['channels']), **fields)
+
+    def class_counts(self) -> list[int]:
+        """The number of images of each class, by label."""
+        return [self.labels.count(label) for label in range(self.num_classes)]
 
     def _epoch(self, key, num_readers):
         order = tf.range(self.num_samples, dtype=tf.int64)

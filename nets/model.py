@@ -288,9 +288,14 @@ class Model(tf.Module):
         """
         return self._held(self._build, images, _Mode(training, batch_norm_decay, dropout_seed, step), self.num_classes)
 
-    def regularization_loss(self) -> tf.Tensor:
-        """The sum of the regularizers that the network's arg scope gives its variables; a float32 scalar."""
-        losses = [spec.regularizer(self.by_name[name]) for name, spec in self._plan.specs.items() if spec.regularizer]
+    def regularization_loss(self, of: Callable[[str], bool] | None = None) -> tf.Tensor:
+        """The sum of the regularizers that the network's arg scope gives its variables; a float32 scalar.
+
+        Args:
+          of: says by its name whether a variable is to be counted; None for all.
+        """
+        losses = [spec.regularizer(self.by_name[name]) for name, spec in self._plan.specs.items()
+                  if spec.regularizer and (of is None or of(name))]
         losses = [loss for loss in losses if loss is not None]  # slim.l2_regularizer(0.0) gives None
         return tf.add_n(losses) if losses else tf.constant(0.0)
 

@@ -5,6 +5,7 @@ one of TF-Slim's flags that the modern program has no use for: any value but its
 in its place.
 """
 import dataclasses
+import json
 import os
 from collections.abc import Mapping
 from typing import Any
@@ -369,11 +370,16 @@ def eval_config(given: Mapping[str, Any]) -> EvalConfig:
     if trained is None:
         raise ConfigError(f'{folder} has no {CONFIG_FILE}, which would tell what was trained: give --model_name and '
                           '--dataset_name too.')
+    as_trained = evaluation_of(trained, checkpoint, eval_dir=os.path.join(folder, 'eval'))
+    return dataclasses.replace(as_trained, **given)
+
+
+def evaluation_of(trained: TrainConfig, checkpoint_path: str, **changes: Any) -> EvalConfig:
+    """The evaluation of a checkpoint as it was trained: the same network, size and dataset, on the held-out split."""
     shared = {field.name: getattr(trained, field.name) for field in dataclasses.fields(_TrainedConfig)}
-    as_trained = dict(
-        shared, checkpoint_path=checkpoint, eval_dir=os.path.join(folder, 'eval'), dataset_split_name=None,
-        eval_image_size=trained.train_image_size, moving_average_decay=trained.moving_average_decay)
-    return EvalConfig(**{**as_trained, **given})
+    return EvalConfig(**{**shared, **dict(
+        checkpoint_path=checkpoint_path, dataset_split_name=None, eval_image_size=trained.train_image_size,
+        moving_average_decay=trained.moving_average_decay), **changes})
 
 
 def load_train_config(train_dir: str) -> TrainConfig | None:

@@ -1,17 +1,22 @@
 """Evaluation: every image of a split once; accuracy as TF-Slim names it, and as JSON."""
 
-import dataclasses
+import itertools
 import json
 import time
 from collections.abc import Callable
 
+import numpy as np
 import tensorflow as tf
 
-from datasets import DatasetError, dataset_factory, pipeline
+import datasets
+from datasets import pipeline
 from nets import checkpoints, registry
+from nets.model import Model
+from training import distribution, losses
 from training.config import EvalConfig
-from training.loop import input_batches, make_model, open_dataset
+from training.data import evaluation_batches, held_out, open_dataset
 from training.progress import Progress
+from training.trainer import make_model
 
 RESULTS_FILE = 'eval_results.json'
 
@@ -31,14 +36,10 @@ def evaluate(config: EvalConfig, say: Callable[[str], None] = print) -> dict:
       ConfigError, datasets.DatasetError, checkpoints.CheckpointError: the settings, the dataset, the checkpoint or an
       image is wrong, or the results cannot be written.
     """
-    dataset = _held_out(config) if config.dataset_split_name is None else open_dataset(config)
-    network = registry.get(config.model_name)
-    size = config.eval_image_size or network.default_image_size
-    batches = input_batches(config, dataset, size, config.batch_size, training=False)
-    if config.max_num_batches:
-        batches = batches.take(config.max_num_batches)
+    dataset = held_out(config) if config.dataset_split_name is None else open_dataset(config)
+    size = _size(config)
     checkpoints.resolve(config.checkpoint_path)  # fails early where there is none
-    model = make_model(config, dataset, size, batches.element_spec[0].shape[-1])
+    model = make_model(config, dataset, size, evaluation_batches(config, dataset, size).element_spec[0].shape[-1])
     reader = checkpoints.Reader(config.checkpoint_path)  # late, as a training may go on and remove it
     averages = config.moving_average_decay is not None
     if averages and not any(name.endswith(checkpoints.AVERAGE) for name in reader.shapes):
@@ -54,37 +55,11 @@ def evaluate(config: EvalConfig, say: Callable[[str], None] = print) -> dict:
     )
     step = reader.value('global_step').item() if 'global_step' in reader.shapes else None
     say(f'Evaluating {reader.path} ({config.model_name}) on {dataset} at {size}x{size}.')
-
-    @tf.function(autograph=False, reduce_retracing=True)
-    def count(images, labels):
-        logits = model(images)
-        if config.class_mode == 'binary':       # one logit, of the second class against the first
-            logits = tf.concat([tf.zeros_like(logits), logits], -1)
-        right = tf.equal(tf.argmax(logits, -1), labels)
-        recalled = tf.math.in_top_k(labels, logits, min(5, logits.shape[-1]))
-        return tf.reduce_sum(tf.cast([right, recalled], tf.int64), axis=1)
-
-    counts, images_seen, began = tf.zeros([2], tf.int64), 0, time.monotonic()
-    total = -(-dataset.num_samples // config.batch_size)
-    progress = Progress(min(total, config.max_num_batches or total), 0, config.batch_size, 'batch')
-    try:
-        for number, (images, labels) in enumerate(batches, 1):
-            counts += count(images, labels)
-            images_seen += labels.shape[0]
-            progress.step()
-            if number % 10 == 0:
-                progress.report(number, f'accuracy {int(counts[0]) / images_seen:.4f}')
-    except tf.errors.OpError as error:
-        fault = pipeline.explain(error, dataset, start=images_seen, labels_offset=config.labels_offset)
-        if fault is error:
-            raise
-        raise fault from None
-    finally:
-        progress.close()
+    began = time.monotonic()
+    figures = measure(config, model, dataset)
+    images_seen = figures['num_images']
     results = {
-        'Accuracy': int(counts[0]) / images_seen,
-        'Recall_5': int(counts[1]) / images_seen,
-        'num_images': images_seen,
+        **figures,
         'checkpoint': reader.path,
         'global_step': step,
         'model_name': config.model_name,
@@ -101,14 +76,65 @@ def evaluate(config: EvalConfig, say: Callable[[str], None] = print) -> dict:
     return results
 
 
-def _held_out(config):
-    """The dataset's split that is not for training."""
-    row = dataset_factory.find_row(config.dataset_name)
-    splits = [name for name in row.splits if name != 'train'] or ['validation', 'test']
-    faults = []
-    for name in splits:
-        try:
-            return open_dataset(dataclasses.replace(config, dataset_split_name=name))
-        except DatasetError as fault:
-            faults.append(fault)
-    raise faults[0]
+def measure(config: EvalConfig, model: Model, dataset: datasets.Dataset,
+            strategy: tf.distribute.Strategy | None = None) -> dict:
+    """Evaluates a model as it is, each image exactly once.
+
+    Args:
+      config: size, preprocessing and batches.
+      model: the network.
+      dataset: the split.
+      strategy: whose replicas share the images; None for one.
+
+    Returns:
+      `Accuracy` and `Recall_5` in 0..1, `loss`, the mean cross-entropy, and `num_images`.
+
+    Raises:
+      datasets.DatasetError: an image cannot be used.
+    """
+    strategy = strategy or tf.distribute.get_strategy()
+    size, mode = _size(config), config.class_mode
+
+    def count(images, labels):
+        logits = tf.cast(model(images), tf.float32)
+        targets = losses.hard_targets(labels, mode, logits.shape[-1])
+        entropy = losses.cross_entropy(logits, targets, mode) * tf.cast(_length(labels), tf.float32)
+        entropy = tf.where(tf.equal(_length(labels), 0), 0.0, entropy)       # the mean of none is not a number
+        right = tf.reduce_sum(losses.right(logits, targets, mode), -1)
+        return tf.concat([right, [entropy, tf.cast(_length(labels), tf.float32)]], 0)
+
+    @tf.function(autograph=False, reduce_retracing=True)
+    def count_all(images, labels):
+        return strategy.reduce('SUM', strategy.run(count, (images, labels)), axis=None)
+
+    batches = distribution.distribute(strategy, lambda shards, shard: evaluation_batches(
+        config, dataset, size, shards, shard), endless=False)
+    replicas = strategy.num_replicas_in_sync
+    total = -(-dataset.num_samples // (config.batch_size * replicas))
+    total = min(total, config.max_num_batches or total)
+    sums = np.zeros([4])
+    progress = Progress(total, 0, config.batch_size * replicas, 'batch')
+    try:
+        for number, (images, labels) in enumerate(itertools.islice(batches, total), 1):
+            sums += count_all(images, labels).numpy()
+            progress.step()
+            if number % 10 == 0:
+                progress.report(number, f'accuracy {sums[0] / sums[3]:.4f}')
+    except tf.errors.OpError as error:
+        fault = pipeline.explain(error, dataset, start=int(sums[3]), labels_offset=config.labels_offset)
+        if fault is error:
+            raise
+        raise fault from None
+    finally:
+        progress.close()
+    right, recalled, entropy, images_seen = sums
+    return {'Accuracy': right / images_seen, 'Recall_5': recalled / images_seen, 'loss': entropy / images_seen,
+            'num_images': int(images_seen)}
+
+
+def _length(labels):
+    return tf.shape(labels)[0]
+
+
+def _size(config):
+    return config.eval_image_size or registry.get(config.model_name).default_image_size

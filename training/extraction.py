@@ -25,8 +25,8 @@ from training.console import Interrupted, RunError, StopSignals
 from training.extract_config import ExtractConfig
 from training.extract_images import Files, FromDataset, find_faults, make_batches, open_images
 from training.extract_shards import INDEX_FILE, Output, Shard, key_of, shard_name, write_json, writing
-from training.loop import padding_arguments
 from training.progress import Progress
+from training.trainer import padding_arguments
 
 _HALF_MAX = float(np.finfo(np.float16).max)
 # Settings of the index that may be others when an extraction is taken up again: where things lie, and what is found.

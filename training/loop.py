@@ -1,24 +1,31 @@
-"""The training loop: one `tf.function` step under a tf.distribute strategy, summaries, checkpoints, resuming."""
+"""The training loop: steps under a tf.distribute strategy, records, checkpoints, evaluations, resuming."""
 
+import contextlib
 import dataclasses
-import inspect
 import math
 import os
+import signal
 import time
 from collections.abc import Callable
 
 import tensorflow as tf
 
-import datasets
-from datasets import dataset_factory, pipeline
-from nets import checkpoints, registry, weights
-from nets.model import Model
-from nets.weights import published
-from preprocessing import preprocessing_factory
-from training import optimizers
-from training.config import CONFIG_FILE, ConfigError, TrainConfig
+from datasets import pipeline
+from nets import checkpoints, registry
+from training import curves, distribution, evaluation, run_folder, schedules
+from training.config import CONFIG_FILE, ConfigError, TrainConfig, evaluation_of
 from training.console import Interrupted, RunError, StopSignals
+from training.data import held_out, open_dataset, training_batches
 from training.progress import Progress
+from training.records import Records
+from training.records import read as read_records
+from training.trainer import Trainer
+
+_LARGER_IS_BETTER = {'accuracy': True, 'recall_5': True, 'loss': False}
+
+
+class _NotFinite(Exception):
+    """A loss or a weight is not a number; the message says what and when."""
 
 
 def train(config: TrainConfig, say: Callable[[str], None] = print) -> str:
@@ -34,335 +41,294 @@ def train(config: TrainConfig, say: Callable[[str], None] = print) -> str:
     Raises:
       ConfigError, datasets.DatasetError: a setting or the dataset is wrong; nothing has been written.
       checkpoints.CheckpointError: a checkpoint does not fit, or cannot be read or written.
-      RunError: the run cannot go on (the loss is not a number, an image is broken); Interrupted after Ctrl-C or
-        SIGTERM.
+      RunError: the run cannot go on (the loss is not a number, an image is broken, another training is at work in
+        train_dir); Interrupted after Ctrl-C or SIGTERM.
+      distribution.WorkerLost: another machine is gone.
     """
+    strategy = distribution.make_strategy(config)
+    chief = distribution.is_chief(strategy)
+    changed = run_folder.changes(config)
     dataset = open_dataset(config)
+    with run_folder.locked(config.train_dir) if chief else contextlib.nullcontext():
+        return _train(config, dataset, strategy, chief, changed, say if chief else _silent)
+
+
+def _silent(line):
+    pass
+
+
+def _train(config, dataset, strategy, chief, changed, say):
     size = config.train_image_size or registry.get(config.model_name).default_image_size
-    resumed = checkpoints.latest(config.train_dir)
+    resumed, faults = checkpoints.latest_whole(config.train_dir)
+    for fault in faults:
+        say(f'{fault} The one before it is taken.')
     start = checkpoints.Reader(resumed).value('global_step').item() if resumed else 0
-    batches = input_batches(
-        config, dataset, size, config.batch_size * config.num_clones, training=True, start_step=start
-    )
+    last = schedules.last_step(config, dataset.num_samples, strategy.num_replicas_in_sync)
+    channels = training_batches(config, dataset, size).element_spec[0].shape[-1]
 
     tf.random.set_seed(config.seed)
-    strategy = make_strategy(config)
     with strategy.scope():
-        trainer = Trainer(config, dataset, size, channels=batches.element_spec[0].shape[-1])
+        trainer = Trainer(config, dataset, size, channels)
         if resumed:
             trainer.resume(resumed)
             say(f'Going on from {resumed}.'
+                + (f' Changed: {", ".join(changed)}.' if changed else '')
                 + (' --checkpoint_path is for a training that begins, and not used.' if config.checkpoint_path else ''))
         elif config.checkpoint_path or config.pretrained:
             say(f'Starting from the weights of {trainer.warm_start()}.')
-    if config.max_number_of_steps is not None and start >= config.max_number_of_steps:
-        say(f'The training is at step {start} already; --max_number_of_steps={config.max_number_of_steps} asks for no '
-            'more.')
+    if last is not None and start >= last:
+        say(f'The training is at step {start} already; {_asked(config)} asks for no more.')
         return str(resumed)
-    saved = config
-    if config.dataset_dir and '://' not in config.dataset_dir:  # evaluation may be called from another folder
-        saved = dataclasses.replace(config, dataset_dir=os.path.abspath(config.dataset_dir))
-    checkpoints.write_text(config.train_dir, CONFIG_FILE, saved.to_json())
+    if chief:
+        saved = config
+        if config.dataset_dir and '://' not in config.dataset_dir:  # evaluation may be called from another folder
+            saved = dataclasses.replace(config, dataset_dir=os.path.abspath(config.dataset_dir))
+        checkpoints.write_text(config.train_dir, CONFIG_FILE, saved.to_json())
 
-    say(
-        f'Training {config.model_name} ({trainer.num_parameters:,} parameters) on {dataset} at {size}x{size}, '
-        f'{config.batch_size * config.num_clones} images a step'
-        + (f' on {config.num_clones} clones' if config.num_clones > 1 else '')
-        + f'. Checkpoints go to {config.train_dir}.'
-    )
+    replicas, steps = trainer.replicas, f'{last} steps' if last else 'until it is stopped'
+    batch = f'{trainer.step_images} images a step'
+    if trainer.step_images != config.batch_size:
+        accumulated = f' x {config.accumulate_steps} batches' if config.accumulate_steps > 1 else ''
+        batch += f' ({config.batch_size} x {replicas} replicas{accumulated})'
+    say(f'Training {config.model_name} ({trainer.num_parameters:,} parameters) on {dataset} at {size}x{size} in '
+        f'{trainer.dtype}: {batch}, {steps}. Checkpoints go to {config.train_dir}.')
     try:
-        return _run(config, trainer, strategy, batches, start)
+        with contextlib.ExitStack() as stack:
+            stack.enter_context(distribution.noticing_loss(strategy))
+            records = stack.enter_context(_records(config, start)) if chief else None
+            path = _Loop(config, trainer, strategy, dataset, size, records, start, last, say).run(start)
     except tf.errors.ResourceExhaustedError as error:
         if 'No space left' in error.message:
             raise RunError(f'The disk of --train_dir={config.train_dir} is full. {_kept(config)}') from None
         raise RunError(
-            f'Out of memory: make --batch_size (now {config.batch_size}) or --train_image_size (now {size}) smaller. '
-            f'{_kept(config)}') from None
+            f'Out of memory: make --batch_size (now {config.batch_size}) or --train_image_size (now {size}) smaller, '
+            f'or split a step by --accumulate_steps (now {config.accumulate_steps}). {_kept(config)}') from None
     except tf.errors.OpError as error:
-        position = trainer.optimizer.iterations.numpy().item() * config.batch_size * config.num_clones
+        position = trainer.optimizer.iterations.numpy().item() * trainer.step_images
         fault = pipeline.explain(
             error, dataset, training=True, seed=config.seed, start=position, labels_offset=config.labels_offset
         )
         if fault is error:
             raise
         raise RunError(f'{fault} {_kept(config)}') from None
+    if chief:
+        picture = curves.draw(config.train_dir)
+        if picture:
+            say(f'The curves are in {picture}.')
+    return path
 
 
-def open_dataset(config) -> datasets.Dataset:
-    """The dataset that a config names."""
-    extra = {} if config.validation_fraction is None else {'validation_fraction': config.validation_fraction}
-    dataset = dataset_factory.get_dataset(config.dataset_name, config.dataset_split_name, config.dataset_dir, **extra)
-    if not 0 <= config.labels_offset < dataset.num_classes:
-        raise ConfigError(
-            f'--labels_offset={config.labels_offset}: {dataset.name} has the labels 0 to {dataset.num_classes - 1}.'
-        )
-    return dataset
+def _asked(config):
+    return next(f'--{name}={getattr(config, name)}' for name in ('num_epochs', 'max_number_of_steps')
+                if getattr(config, name))
 
 
-def input_batches(
-    config, dataset, size: int, batch_size: int, *, training: bool, start_step: int = 0
-) -> tf.data.Dataset:
-    """Batches (images, labels): float32 [batch, size, size, channels], preprocessed, and int64 [batch]."""
-    name = config.preprocessing_name or registry.get(config.model_name).preprocessing
-    augmentation = config.augmentation() if training else {}
+def _records(config, start):
     try:
-        preprocessing = preprocessing_factory.get_preprocessing(name, training, config.use_grayscale)
+        return Records(config.train_dir, start, flush_secs=config.save_summaries_secs,
+                       wandb_project=config.wandb_project, settings=dataclasses.asdict(config))
     except ValueError as error:
-        raise ConfigError(f'--preprocessing_name: {error}') from None
-    return pipeline.make_batches(
-        dataset,
-        lambda image, seed: preprocessing(image, size, size, seed=seed, **augmentation),
-        batch_size,
-        training=training,
-        seed=getattr(config, 'seed', 0),
-        start_step=start_step,
-        labels_offset=config.labels_offset,
-        num_threads=config.num_preprocessing_threads,
-        num_readers=getattr(config, 'num_readers', None),
-    )
+        raise ConfigError(f'--wandb_project={config.wandb_project}: {error}') from None
 
 
-def make_model(config, dataset: datasets.Dataset, image_size: int, channels: int, **kwargs) -> Model:
-    """The network that a config names, for the classes of a dataset."""
-    num_classes = dataset.num_classes - config.labels_offset
-    if config.class_mode == 'binary':
-        if num_classes != 2:
-            raise ConfigError(f'--class_mode=binary: it is for two classes; {dataset.name} has {num_classes}.')
-        num_classes = 1
-    kwargs.update(padding_arguments(config))
-    try:
-        return Model(config.model_name, num_classes, image_size=image_size, channels=channels,
-                     final_endpoint=config.final_endpoint, pool=config.pool, hidden_units=config.hidden_layers(),
-                     **kwargs)
-    except ValueError as error:
-        raise ConfigError(f'{config.model_name} cannot be built so: {error}') from None
+class _Loop:
+    """One run of a training, from the step that it is at to the last."""
 
+    def __init__(self, config, trainer, strategy, dataset, size, records, start, last, say):
+        self.config, self.trainer, self.strategy, self.dataset, self.last = config, trainer, strategy, dataset, last
+        self.records, self.chief, self.say = records, records is not None, say
+        self.rollbacks, self.saved_at = config.rollbacks, time.monotonic()
+        self.prefix = checkpoints.latest(config.train_dir)
+        on_cpu = distribution.device_kind(config) == 'CPU' and not config.tpu
+        self.steps_per_loop = config.steps_per_loop or (1 if on_cpu else 10)
+        self._train = tf.function(self._train_steps, autograph=False)
+        self.stages = self._stages_of(schedules.image_sizes(config, size, last))
+        self.held_out = held_out(evaluation_of(config, config.train_dir)) if config.eval_every else None
+        self.metric = f'eval_{config.best_metric}'
+        self.history = [(at, value) for at, value in sorted(read_records(config.train_dir).get(self.metric, {}).items())
+                        if at < start]
 
-def padding_arguments(config) -> dict[str, bool]:
-    """What makes a network pad as the config says."""
-    if config.padding == 'tf_slim':
-        return {}
-    argument = f'{config.padding}_padding'
-    if argument not in inspect.signature(registry.get(config.model_name).build).parameters:
-        raise ConfigError(f'--padding={config.padding}: {config.model_name} has no other padding than TF-Slim\'s; see '
-                          '--help for the networks that have.')
-    return {argument: True}
+    def _train_steps(self, data, count):
+        """`count` steps: the sum of their figures, and the seconds in which they waited for data."""
+        def step(number, figures, waited):
+            began = tf.timestamp()
+            batch = next(data)
+            waited += tf.timestamp() - began
+            own = self.strategy.run(self.trainer.step, batch)
+            return number + 1, figures + self.strategy.reduce('SUM', own, axis=None), waited
 
+        state = tf.constant(0), tf.zeros([3]), tf.constant(0.0, tf.float64)
+        if isinstance(count, int):
+            return step(*state)[1:]
+        return tf.while_loop(lambda number, *unused: number < count, step, state, parallel_iterations=1)[1:]
 
-def make_strategy(config: TrainConfig) -> tf.distribute.Strategy:
-    """One device, or `MirroredStrategy` over the first `num_clones` devices."""
-    kind = _device_kind(config)
-    devices = [device.name for device in tf.config.list_logical_devices(kind)]
-    if config.num_clones > len(devices):
-        raise ConfigError(
-            f'--num_clones={config.num_clones}: there {"is" if len(devices) == 1 else "are"} {len(devices)} {kind}.'
-        )
-    if config.num_clones == 1:
-        return tf.distribute.OneDeviceStrategy(devices[0])
-    return tf.distribute.MirroredStrategy(devices[: config.num_clones])
+    def _stages_of(self, stages):
+        """(first step, image size) of each stage; one alone where the network takes one size alone."""
+        model, name = self.trainer.model, self.config.model_name
+        size = min(size for _, size in stages)
+        images = tf.TensorSpec([self.config.batch_size, size, size, model.channels], self.trainer.dtype)
+        if len(stages) > 1:
+            try:
+                with self.strategy.scope():
+                    build = tf.function(lambda images: model.build(images, True)[0], autograph=False)
+                    build.get_concrete_function(images)
+            except ValueError as error:
+                if not self.config.recipe:
+                    raise ConfigError(f'--initial_image_scale={self.config.initial_image_scale}: {name} does not take '
+                                      f'images of {size}x{size}: {error}') from None
+                self.say(f'{name} takes images of one size alone: they do not grow.')
+                return [(0, stages[-1][1])]
+        return stages
 
-
-def _device_kind(config):
-    return 'CPU' if config.clone_on_cpu or not tf.config.list_physical_devices('GPU') else 'GPU'
-
-
-class Trainer(tf.Module):
-    """All that a step changes: the model, the optimizer, the moving averages; and the step itself.
-
-    Made inside the scope of the strategy that will run it.
-    """
-
-    def __init__(self, config: TrainConfig, dataset: datasets.Dataset, image_size: int, channels: int):
-        super().__init__(name='trainer')
-        self.config = config
-        kwargs = {} if config.create_aux_logits is None else {'create_aux_logits': config.create_aux_logits}
-        self.model = make_model(config, dataset, image_size, channels, weight_decay=config.weight_decay, **kwargs)
-        self.trained = self._trained_variables()
-        self.rate = optimizers.learning_rate(config, dataset.num_samples)
-        self.optimizer = optimizers.make_optimizer(config, self.rate, self.trained)
-        self.averages = [
-            tf.Variable(variable, trainable=False, aggregation=tf.VariableAggregation.MEAN)
-            for variable in (self.model.variables if config.moving_average_decay else [])
-        ]
-        self.aux_loss_weight = registry.get(config.model_name).aux_loss_weight
-        self._gradients = self._loss_and_gradients
-        if config.jit_compile == 'true' or (config.jit_compile == 'auto' and _device_kind(config) == 'GPU'):
-            # The optimizer stays outside: it talks to the other replicas, which XLA cannot.
-            self._gradients = tf.function(self._loss_and_gradients, autograph=False, jit_compile=True)
-
-    @property
-    def num_parameters(self) -> int:
-        """Trained parameters."""
-        return sum(math.prod(variable.shape) for variable in self.trained)
-
-    def _trained_variables(self):
-        variables, scopes = self.model.trainable_variables, self.config.trainable_scopes
-        if not scopes:
-            return variables
-        for scope in checkpoints.split_scopes(scopes):
-            if not any(name.startswith(scope) for name in self.model.by_name):
-                valid = sorted({'/'.join(name.split('/')[:2]) for name in self.model.by_name})
-                raise ConfigError(
-                    f'--trainable_scopes: no variable of {self.config.model_name} begins with {scope!r}. '
-                    f'Its scopes are {", ".join(valid)}.'
-                )
-        trained = {
-            id(variable) for name, variable in self.model.by_name.items() if checkpoints.starts_with_any(name, scopes)
-        }
-        if self.config.freeze_batch_norm:
-            self.model.freeze([name for name in self.model.by_name if not checkpoints.starts_with_any(name, scopes)])
-        chosen = [variable for variable in variables if id(variable) in trained]
-        if not chosen:
-            raise ConfigError(f'--trainable_scopes={scopes} leaves nothing to train.')
-        return chosen
-
-    def step(self, images: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
-        """One step of one replica, run by the strategy; returns its part of the loss, a float32 scalar."""
-        step = tf.identity(self.optimizer.iterations)
-        loss, gradients = self._gradients(images, labels, step, self._dropout_seed(step))
-        self.optimizer.apply(gradients, self.trained)
-        if self.averages:
-            # TF1's rule: the decay starts low, so that the average of a short run is not that of its first steps.
-            decay = _warmed_up(step + 1)(self.config.moving_average_decay)
-            for average, variable in zip(self.averages, self.model.variables, strict=True):
-                average.assign_sub((average - variable) * (1 - decay))
-        return loss
-
-    def _loss_and_gradients(self, images, labels, step, dropout_seed):
-        config, model = self.config, self.model
-        warm = _warmed_up(step) if config.batch_norm_warmup else None
-        with tf.GradientTape() as tape:
-            logits, end_points = model.build(tf.cast(images, config.precision), True, warm, dropout_seed, step)
-            loss = self._cross_entropy(logits, labels)
-            for name, aux in end_points.items():
-                if name.startswith('AuxLogits'):
-                    loss += self.aux_loss_weight * self._cross_entropy(aux, labels)
-            # The replicas' gradients are summed.
-            loss = (loss + model.regularization_loss()) / tf.distribute.get_strategy().num_replicas_in_sync
-        return loss, tape.gradient(loss, self.trained, unconnected_gradients=tf.UnconnectedGradients.ZERO)
-
-    def _dropout_seed(self, step):
-        # A function of the step and the replica, so that a training that is taken up again drops what it would have.
-        replica = tf.distribute.get_replica_context().replica_id_in_sync_group
-        return tf.stack([self.config.seed, tf.cast(step, tf.int64) * 65536 + tf.cast(replica, tf.int64)])
-
-    def _cross_entropy(self, logits, labels):
-        smoothing, classes = self.config.label_smoothing, logits.shape[-1]
-        if self.config.class_mode == 'binary':
-            targets = tf.cast(labels, tf.float32)[:, tf.newaxis] * (1 - smoothing) + smoothing / 2
-            return tf.reduce_mean(tf.nn.sigmoid_cross_entropy_with_logits(targets, tf.cast(logits, tf.float32)))
-        targets = tf.one_hot(labels, classes) * (1 - smoothing) + smoothing / classes
-        return tf.reduce_mean(tf.nn.softmax_cross_entropy_with_logits(targets, tf.cast(logits, tf.float32)))
-
-    def slots(self) -> dict:
-        """The optimizer's slots by their names in a TF1 checkpoint."""
-        names = {id(variable): name for name, variable in self.model.by_name.items()}
-        return {
-            f'{names[id(variable)]}/{slot}': value
-            for ending, slot in optimizers.SLOTS[self.config.optimizer].items()
-            for variable, value in zip(self.trained, optimizers.slot_variables(self.optimizer, ending), strict=True)
-        }
-
-    def state(self) -> dict:
-        """All that the training needs to go on, by name in the checkpoint, but for `global_step`."""
-        averages = zip(self.model.by_name, self.averages, strict=True) if self.averages else ()
-        return {**self.model.by_name, **self.slots(), **{name + checkpoints.AVERAGE: value for name, value in averages}}
-
-    def save(self, step: int) -> str:
-        """Writes a checkpoint; returns its prefix."""
-        config, values = self.config, self.state()
-        if config.optimizer == 'adam':  # TF1 keeps these beside the slots
-            values.update(
-                beta1_power=tf.pow(config.adam_beta1, float(step + 1)),
-                beta2_power=tf.pow(config.adam_beta2, float(step + 1)),
-            )
-        return checkpoints.save(
-            config.train_dir, step, {**values, 'global_step': tf.constant(step, tf.int64)}, config.keep_checkpoints
-        )
-
-    def resume(self, path: str) -> None:
-        """Takes up the state of a checkpoint of the same training."""
-        reader = checkpoints.Reader(path)
-        checkpoints.restore(reader, self.state(), hint=(
-            f'{self.config.train_dir} holds a training with other settings (network, classes, optimizer or moving '
-            'averages): use another --train_dir, with --checkpoint_path to start from these weights.'))
-        self.optimizer.iterations.assign(reader.value('global_step'))
-
-    def warm_start(self) -> str:
-        """Takes the weights to start from, but for the excluded scopes and a head of one's own; the averages follow.
-
-        Returns:
-          Where they come from.
-        """
-        config, row = self.config, registry.get(self.config.model_name)
-        reader = weights.read(published.of(row) if config.pretrained else str(config.checkpoint_path), row)
-        wanted = {name: variable for name, variable in self.model.by_name.items()
-                  if not checkpoints.starts_with_any(name, config.checkpoint_exclude_scopes)
-                  and (name in reader.shapes or not name.startswith('Head/'))}
-        if not wanted:
-            raise ConfigError(
-                f'--checkpoint_exclude_scopes={config.checkpoint_exclude_scopes} leaves nothing to restore.')
-        unfit = {os.path.dirname(name) for name, variable in wanted.items()
-                 if reader.shapes.get(name, tuple(variable.shape)) != tuple(variable.shape)}
-        hint = '--ignore_missing_vars leaves what is missing at its initial value.'
-        if 0 < len(unfit) <= 2:     # the classifiers
-            hint = (f'--checkpoint_exclude_scopes={",".join(sorted(unfit))} leaves out what should be trained anew; '
-                    + hint)
-        averages = config.pretrained and any(name.endswith(checkpoints.AVERAGE) for name in reader.shapes)
-        checkpoints.restore(reader, wanted, ignore_missing=config.ignore_missing_vars, moving_averages=averages,
-                            hint=hint)
-        for average, variable in zip(self.averages, self.model.variables if self.averages else [], strict=True):
-            average.assign(variable)
-        return reader.path
-
-
-def _warmed_up(step):
-    step = tf.cast(step, tf.float32)
-    return lambda decay: tf.minimum(decay, (1 + step) / (10 + step))
-
-
-def _run(config, trainer, strategy, batches, start):
-    @tf.function(autograph=False)
-    def train_step(images, labels):
-        return strategy.reduce(tf.distribute.ReduceOp.SUM, strategy.run(trainer.step, (images, labels)), axis=None)
-
-    last, saved_at, step = config.max_number_of_steps, time.monotonic(), start
-    progress = Progress(last, start, config.batch_size * config.num_clones, 'step')
-    summaries = tf.summary.create_file_writer(config.train_dir, flush_millis=config.save_summaries_secs * 1000)
-    data = iter(strategy.experimental_distribute_dataset(batches))
-    prefix = checkpoints.latest(config.train_dir)
-    with StopSignals() as stop, summaries.as_default():
-        try:
+    def run(self, start: int) -> str:
+        """Trains up to the last step; returns the last checkpoint's prefix."""
+        config, step, last = self.config, start, self.last
+        progress = Progress(last, start, self.trainer.step_images, 'step', None if self.chief else _nowhere())
+        with StopSignals() as stop, contextlib.closing(progress):
+            if config.eval_every and step and step % config.eval_every == 0 and self._evaluate(step, progress):
+                return self.prefix      # a kill came before what this evaluation said was done
             while last is None or step < last:
-                loss = train_step(*next(data))
-                step += 1
-                progress.step()
-                stopped = stop.signal  # read once: a signal that comes later ends the next step
-                saves = step == last or stopped or time.monotonic() - saved_at >= config.save_interval_secs
-                if saves or step % config.log_every_n_steps == 0:
-                    value, rate = float(loss), float(trainer.rate(step))
-                    if not math.isfinite(value):
-                        raise RunError(f'The loss is {value} at step {step}: try a lower --learning_rate '
-                                       f'(now {rate:.4g}). {_kept(config)}')
-                    progress.report(step, f'loss {value:.4f}  learning rate {rate:.4g}')
-                    _summarize(step, total_loss=value, learning_rate=rate, images_per_second=progress.images_per_second)
-                if saves:
-                    prefix, saved_at = trainer.save(step), time.monotonic()
-                if stopped:
-                    raise Interrupted(
-                        f'Stopped at step {step}; {prefix} is saved, and the same command goes on from there.', stopped)
-        finally:
-            progress.close()
-            summaries.close()
-    return prefix
+                try:
+                    step = self._stage(step, stop, progress)
+                except _NotFinite as fault:
+                    step = self._roll_back(fault)
+                    progress.restart(step)
+                if step is None:
+                    break
+        return self.prefix
+
+    def _stage(self, step, stop, progress):
+        """Trains at one size of images; returns the step at its end, None where the training is at its end."""
+        config, last = self.config, self.last
+        stages = self.stages
+        size = [size for first, size in stages if first <= step][-1]
+        until = next((first for first, _ in stages if first > step), last)
+        first_step = step
+        data = iter(distribution.distribute(self.strategy, lambda machines, number: training_batches(
+            config, self.dataset, size, first_step * self.trainer.replicas // machines, machines, number)))
+        if len(stages) > 1:
+            self.say(f'Images are {size}x{size} from step {step} on.')
+        figures, waited, since, noted = tf.zeros([3]), tf.constant(0.0, tf.float64), step, time.monotonic()
+        while until is None or step < until:
+            count = self._steps_to_stop(step, until)
+            more, wait = self._train(data, count if count == 1 else tf.constant(count))
+            figures, waited, step = figures + more, waited + wait, step + count
+            progress.step(count)
+            # A signal that comes later ends the next step. All machines stop, and save, at the same step.
+            stopped, overdue = distribution.total(
+                self.strategy, stop.signal or 0,
+                self.chief and time.monotonic() - self.saved_at >= config.save_interval_secs)
+            evaluates = config.eval_every and (step % config.eval_every == 0 or step == last)
+            saves = (step == last or stopped or evaluates or overdue
+                     or config.save_interval_steps and step % config.save_interval_steps == 0)
+            if saves or step % config.log_every_n_steps == 0:
+                now = time.monotonic()
+                self._report(step, figures.numpy() / (step - since), float(waited) / max(now - noted, 1e-9), progress)
+                figures, waited, since, noted = tf.zeros([3]), tf.constant(0.0, tf.float64), step, now
+            if saves:
+                self._save(step)
+            if stopped:
+                raise Interrupted(f'Stopped at step {step}; {self.prefix} is saved, and the same command goes on from '
+                                  'there.', stop.signal or signal.SIGTERM)
+            if evaluates:
+                if self._evaluate(step, progress):
+                    return None
+                noted = time.monotonic()
+        return step
+
+    def _steps_to_stop(self, step, until):
+        """How many steps the next call may take: none of the steps at which something is due lies within."""
+        config = self.config
+        every = (self.steps_per_loop, config.log_every_n_steps, config.eval_every, config.save_interval_steps)
+        count = min([self.steps_per_loop] + [number - step % number for number in every[1:] if number])
+        return count if until is None else min(count, until - step)
+
+    def _report(self, step, figures, waited, progress):
+        loss, accuracy, recall = map(float, figures)
+        rate = float(self.trainer.rate(step))
+        if not math.isfinite(loss):
+            raise _NotFinite(f'The loss is {loss} at step {step}: try a lower --learning_rate (now {rate:.4g})')
+        progress.report(step, f'loss {loss:.4f}  accuracy {accuracy:.3f}  learning rate {rate:.4g}  '
+                              f'waits for data {waited:.0%}')
+        if self.chief:
+            self.records.write(
+                step, epoch=step * self.trainer.step_images / self.dataset.num_samples, total_loss=loss,
+                learning_rate=rate, images_per_second=progress.images_per_second, data_wait=waited,
+                train_accuracy=accuracy, train_recall_5=recall)
+
+    def _save(self, step):
+        if not self.trainer.is_finite():
+            raise _NotFinite(f'A weight is not a number after step {step}: try a lower --learning_rate '
+                             f'(now {float(self.trainer.rate(step)):.4g})')
+        if self.chief:
+            self.records.flush()
+        self.prefix, self.saved_at = self._write(step), time.monotonic()
+
+    def _write(self, step):
+        names, values = zip(*self.trainer.values(step).items(), strict=True)
+        values = distribution.reader(self.strategy, values)()
+        if not self.chief:
+            return os.path.join(self.config.train_dir, f'model.ckpt-{step}')
+        return checkpoints.save(self.config.train_dir, step, dict(zip(names, values, strict=True)),
+                                self.config.keep_checkpoints)
+
+    def _roll_back(self, fault):
+        """Goes back to the last checkpoint at half the learning rate, if that is asked for; returns its step."""
+        if not self.rollbacks or not self.prefix:
+            hint = '' if self.config.rollbacks else ', or --rollbacks=3'
+            raise RunError(f'{fault}{hint}. {_kept(self.config)}') from None
+        self.rollbacks -= 1
+        factor = float(self.trainer.rate_factor) / 2
+        with self.strategy.scope():
+            self.trainer.resume(self.prefix)
+            self.trainer.rate_factor.assign(factor)
+        step = int(self.trainer.optimizer.iterations)
+        self.say(f'{fault}. Back to {self.prefix}, at half the learning rate.')
+        return step
+
+    def _evaluate(self, step, progress):
+        """Evaluates, keeps the best; returns whether the training should stop."""
+        config, larger = self.config, _LARGER_IS_BETTER[self.config.best_metric]
+        settings = evaluation_of(config, self.prefix, batch_size=config.eval_batch_size,
+                                 max_num_batches=config.eval_max_batches)
+        with progress.paused(), self.trainer.averaged():
+            figures = evaluation.measure(settings, self.trainer.model, self.held_out, self.strategy)
+        progress.note(f'step {step}: held-out {self.held_out.split_name}: accuracy {figures["Accuracy"]:.4f}  '
+                      f'recall_5 {figures["Recall_5"]:.4f}  loss {figures["loss"]:.4f}')
+        found = {'eval_accuracy': figures['Accuracy'], 'eval_recall_5': figures['Recall_5'],
+                 'eval_loss': figures['loss']}
+        value = found[self.metric]
+        if self.chief:
+            self.records.write(step, **found)
+            self.records.flush()
+            checkpoints.keep_best(self.prefix, config.train_dir, config.best_metric, value, config.keep_best, larger,
+                                  extra_files=(CONFIG_FILE,))
+        self.history = [(at, other) for at, other in self.history if at < step] + [(step, value)]
+        return self._follow([value for _, value in self.history], larger)
+
+    def _follow(self, history, larger):
+        """Does what the evaluations ask for: a lower learning rate, an end."""
+        config = self.config
+        if config.learning_rate_decay_type == 'plateau':
+            before, now = (schedules.plateau_factor(config, values, larger) for values in (history[:-1], history))
+            if now < before:
+                with self.strategy.scope():
+                    self.trainer.rate_factor.assign(self.trainer.rate_factor * (now / before))
+                self.say(f'No better for {config.plateau_evaluations} evaluations: the learning rate falls to '
+                         f'{now / before:.3g} of what it was.')
+        if not config.early_stopping:
+            return False
+        best = max(history) if larger else min(history)
+        since = len(history) - 1 - history.index(best)
+        if since < config.early_stopping:
+            return False
+        self.say(f'Stopped early: the best {config.best_metric} ({best:.4f}) is {since} evaluations old. Its '
+                 f'checkpoint is in {os.path.join(config.train_dir, "best")}.')
+        return True
 
 
-def _summarize(step, **scalars):
-    # tf.summary.scalar needs the tensorboard package, only to mark the value as a scalar; TensorBoard can read it
-    # without.
-    metadata = tf.compat.v1.SummaryMetadata(plugin_data=tf.compat.v1.SummaryMetadata.PluginData(plugin_name='scalars'))
-    for tag, value in scalars.items():
-        tf.summary.write(tag, tf.constant(value, tf.float32), step=step, metadata=metadata)
+def _nowhere():
+    return open(os.devnull, 'w', encoding='utf-8')
 
 
 def _kept(config):

@@ -1,8 +1,10 @@
-"""TF-Slim's optimizers, by Keras, and its learning rate schedules.
+"""TF-Slim's optimizers and AdamW, by Keras.
 
 Keras 3's update rules are TF1's but for three points, mended here so that TF-Slim's settings and checkpoints mean what
 they meant: RMSProp's mean square starts at 1, momentum does not contain the learning rate, Adagrad adds no epsilon.
 """
+
+from collections.abc import Sequence
 
 import keras  # not tf.keras, which may be Keras 2 (TF_USE_LEGACY_KERAS)
 import tensorflow as tf
@@ -14,6 +16,7 @@ SLOTS = {
     'adadelta': {'accumulated_grad': 'Adadelta', 'accumulated_delta_var': 'Adadelta_1'},
     'adagrad': {'accumulator': 'Adagrad'},
     'adam': {'momentum': 'Adam', 'velocity': 'Adam_1'},
+    'adamw': {'momentum': 'Adam', 'velocity': 'Adam_1'},
     'ftrl': {'accumulator': 'Ftrl', 'linear': 'Ftrl_1'},
     'momentum': {'momentum': 'Momentum'},
     'rmsprop': {'velocity': 'RMSProp', 'momentum': 'RMSProp_1'},
@@ -32,68 +35,82 @@ class Momentum(keras.optimizers.SGD):
         self.assign_sub(variable, accumulator * learning_rate)
 
 
-def learning_rate(config: TrainConfig, num_samples: int) -> keras.optimizers.schedules.LearningRateSchedule:
-    """The learning rate as a function of the step: fixed, exponential in steps, or linear, after a linear warm-up.
+def _with_own_rates(optimizer_class, scales, decays):
+    """The optimizer with a learning rate and a decoupled weight decay (arXiv:1711.05101) for each variable."""
 
-    An epoch is `num_samples / batch_size` steps whatever `num_clones`, as TF-Slim counts.
+    class Own(optimizer_class):
+
+        def update_step(self, gradient, variable, learning_rate):
+            index = self._get_variable_index(variable)
+            rate = learning_rate * scales[index]
+            if decays[index]:
+                self.assign_sub(variable, variable * (rate * decays[index]))
+            super().update_step(gradient, variable, rate)
+
+    Own.__name__ = optimizer_class.__name__     # by which Keras names the slots
+    return Own
+
+
+def layer_scales(names: Sequence[str], trained: Sequence[str], layer_decay: float) -> list[float]:
+    """What multiplies the learning rate of each trained variable: 1 at the classifier, `layer_decay` a layer below.
+
+    A layer is what stands in the second scope of the names, as `InceptionV1/Mixed_3b`: an endpoint of most networks.
+
+    Args:
+      names: of all variables, in the order of the network.
+      trained: those whose factors are wanted.
+      layer_decay: from 0 to 1 (arXiv:1801.06146 has 1 / 2.6, on layers).
     """
-    epoch_steps = num_samples / config.batch_size
-    decay_steps = max(1, int(epoch_steps * config.num_epochs_per_decay))
-    schedules = keras.optimizers.schedules
-    if config.learning_rate_decay_type == 'exponential':
-        base = schedules.ExponentialDecay(
-            config.learning_rate, decay_steps, config.learning_rate_decay_factor, staircase=True
-        )
-    elif config.learning_rate_decay_type == 'polynomial':
-        base = schedules.PolynomialDecay(config.learning_rate, decay_steps, config.end_learning_rate)
-    else:
-        base = _Fixed(config.learning_rate)
-    return _Warmup(base, config.learning_rate, epoch_steps * config.warmup_epochs) if config.warmup_epochs else base
+    def layer(name):
+        return '/'.join(name.split('/')[:2])
+
+    layers = list(dict.fromkeys(layer(name) for name in names if not _is_classifier(name)))
+    depth = {name: len(layers) - number for number, name in enumerate(layers)}
+    return [layer_decay ** depth.get(layer(name), 0) for name in trained]
 
 
-class _Fixed(keras.optimizers.schedules.LearningRateSchedule):
-    def __init__(self, rate):
-        self.rate = rate
-
-    def __call__(self, step):
-        return tf.constant(self.rate)
+def _is_classifier(name):
+    return name.split('/')[0] == 'Head' or any(
+        part.lower().startswith(('logits', 'auxlogits', 'aux_', 'fc8', 'predictions', 'final_layer'))
+        for part in name.split('/')[:-1])
 
 
-class _Warmup(keras.optimizers.schedules.LearningRateSchedule):
-    def __init__(self, base, rate, steps):
-        self.base, self.rate, self.steps = base, rate, steps
-
-    def __call__(self, step):
-        return tf.minimum(self.rate * tf.cast(step, tf.float32) / self.steps, self.base(step))
+def decays(name: str) -> bool:
+    """Whether a variable is one that weight decay is for on `no_decay_on_bias_and_norm`: no bias, beta or gamma."""
+    return name.rpartition('/')[2] not in ('biases', 'bias', 'beta', 'gamma')
 
 
-def make_optimizer(config: TrainConfig, rate, variables: list[tf.Variable]) -> keras.optimizers.Optimizer:
-    """The optimizer, with its slots for these variables built; `rate` is a schedule or a number."""
-    optimizers = keras.optimizers
-    optimizer = {
-        'adadelta': lambda: optimizers.Adadelta(rate, rho=config.adadelta_rho, epsilon=config.opt_epsilon),
-        'adagrad': lambda: optimizers.Adagrad(
-            rate, initial_accumulator_value=config.adagrad_initial_accumulator_value, epsilon=0.0
-        ),
-        'adam': lambda: optimizers.Adam(
-            rate, beta_1=config.adam_beta1, beta_2=config.adam_beta2, epsilon=config.opt_epsilon
-        ),
-        'ftrl': lambda: optimizers.Ftrl(
-            rate,
-            learning_rate_power=config.ftrl_learning_rate_power,
-            l1_regularization_strength=config.ftrl_l1,
+def make_optimizer(config: TrainConfig, rate, variables: list[tf.Variable], scales: Sequence[float] | None = None,
+                   weight_decays: Sequence[float] | None = None) -> keras.optimizers.Optimizer:
+    """The optimizer, with its slots for these variables built.
+
+    Args:
+      config: which, and its settings.
+      rate: a schedule or a number.
+      variables: what it trains.
+      scales: what multiplies the rate of each variable; None for 1.
+      weight_decays: the decoupled weight decay of each; None for none.
+    """
+    kinds = keras.optimizers
+    adam = dict(beta_1=config.adam_beta1, beta_2=config.adam_beta2, epsilon=config.opt_epsilon)
+    kind, settings = {
+        'adadelta': (kinds.Adadelta, dict(rho=config.adadelta_rho, epsilon=config.opt_epsilon)),
+        'adagrad': (kinds.Adagrad, dict(
+            initial_accumulator_value=config.adagrad_initial_accumulator_value, epsilon=0.0)),
+        'adam': (kinds.Adam, adam),
+        'adamw': (kinds.Adam, adam),
+        'ftrl': (kinds.Ftrl, dict(
+            learning_rate_power=config.ftrl_learning_rate_power, l1_regularization_strength=config.ftrl_l1,
             l2_regularization_strength=config.ftrl_l2,
-            initial_accumulator_value=config.ftrl_initial_accumulator_value,
-        ),
-        'momentum': lambda: Momentum(rate, momentum=config.momentum or _NEXT_TO_NONE),
-        'rmsprop': lambda: optimizers.RMSprop(
-            rate,
-            rho=config.rmsprop_decay,
-            momentum=config.rmsprop_momentum or _NEXT_TO_NONE,
-            epsilon=config.opt_epsilon,
-        ),
-        'sgd': lambda: optimizers.SGD(rate),
-    }[config.optimizer]()
+            initial_accumulator_value=config.ftrl_initial_accumulator_value)),
+        'momentum': (Momentum, dict(momentum=config.momentum or _NEXT_TO_NONE)),
+        'rmsprop': (kinds.RMSprop, dict(rho=config.rmsprop_decay, momentum=config.rmsprop_momentum or _NEXT_TO_NONE,
+                                        epsilon=config.opt_epsilon)),
+        'sgd': (kinds.SGD, {}),
+    }[config.optimizer]
+    if scales or weight_decays:
+        kind = _with_own_rates(kind, scales or [1.0] * len(variables), weight_decays or [0.0] * len(variables))
+    optimizer = kind(rate, **settings)
     optimizer.build(variables)
     if config.optimizer == 'rmsprop':
         for slot in slot_variables(optimizer, 'velocity'):

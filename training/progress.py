@@ -1,7 +1,9 @@
 """The progress of long work: a bar on a terminal, plain lines elsewhere; rate and time left on both."""
+import contextlib
 import os
 import sys
 import time
+from collections.abc import Iterator
 
 from tqdm import tqdm
 
@@ -28,10 +30,31 @@ class Progress:
         self._bar = tqdm(total=total, initial=start, desc=what, file=self._stream, dynamic_ncols=True, smoothing=0.1,
                          bar_format=layout) if _columns(self._stream) else None
 
-    def step(self) -> None:
-        """One step is done: moves the bar."""
+    def step(self, count: int = 1) -> None:
+        """So many steps are done: moves the bar."""
         if self._bar is not None:
-            self._bar.update()
+            self._bar.update(count)
+
+    @contextlib.contextmanager
+    def paused(self) -> Iterator[None]:
+        """Time that is spent on something else is not the work's."""
+        began = time.monotonic()
+        yield
+        spent = time.monotonic() - began
+        self._began, self._last = self._began + spent, (self._last[0] + spent, self._last[1])
+
+    def restart(self, step: int) -> None:
+        """The work goes on from another step."""
+        self._last = (time.monotonic(), step)
+        if self._bar is not None:
+            self._bar.update(step - self._bar.n)
+
+    def note(self, text: str) -> None:
+        """Shows a line of its own."""
+        if self._bar is not None:
+            self._bar.write(text, file=self._stream)
+        else:
+            print(text, file=self._stream, flush=True)
 
     def report(self, step: int, text: str) -> None:
         """Shows figures at a step, with the rate since the last report and the time left."""

@@ -1,0 +1,87 @@
+"""The data that a config names: its splits, and the batches that go to the device."""
+import dataclasses
+
+import tensorflow as tf
+
+import datasets
+from datasets import DatasetError, dataset_factory, pipeline
+from nets import registry
+from preprocessing import policies, preprocessing_factory
+from training.config import ConfigError, TrainConfig
+
+
+def open_dataset(config) -> datasets.Dataset:
+    """The dataset that a config names."""
+    extra = {} if config.validation_fraction is None else {'validation_fraction': config.validation_fraction}
+    dataset = dataset_factory.get_dataset(config.dataset_name, config.dataset_split_name, config.dataset_dir, **extra)
+    if not 0 <= config.labels_offset < dataset.num_classes:
+        raise ConfigError(
+            f'--labels_offset={config.labels_offset}: {dataset.name} has the labels 0 to {dataset.num_classes - 1}.'
+        )
+    return dataset
+
+
+def held_out(config) -> datasets.Dataset:
+    """The dataset's split that is not for training."""
+    row = dataset_factory.find_row(config.dataset_name)
+    splits = [name for name in row.splits if name != 'train'] or ['validation', 'test']
+    faults = []
+    for name in splits:
+        try:
+            return open_dataset(dataclasses.replace(config, dataset_split_name=name))
+        except DatasetError as fault:
+            faults.append(fault)
+    raise faults[0]
+
+
+def evaluation_batches(config, dataset: datasets.Dataset, size: int, num_shards: int = 1,
+                       shard_index: int = 0) -> tf.data.Dataset:
+    """Batches of one pass: float32 [batch, size, size, channels], ready for the network, and int64 [batch]."""
+    name = _preprocessing_name(config)
+    try:
+        preprocessing = preprocessing_factory.get_preprocessing(name, False, config.use_grayscale)
+    except ValueError as error:
+        raise ConfigError(f'--preprocessing_name: {error}') from None
+    return pipeline.make_batches(
+        dataset, lambda image, seed: preprocessing(image, size, size, seed=seed), config.batch_size, training=False,
+        labels_offset=config.labels_offset, num_threads=config.num_preprocessing_threads, num_shards=num_shards,
+        shard_index=shard_index)
+
+
+def _preprocessing_name(config):
+    return config.preprocessing_name or registry.get(config.model_name).preprocessing
+
+
+def training_batches(config: TrainConfig, dataset, size: int, start_step: int = 0, num_shards: int = 1,
+                     shard_index: int = 0) -> tf.data.Dataset:
+    """Batches of one replica's step: uint8 [images, size, size, channels], distorted, and int64 [images].
+
+    What is left to do, normalisation and mixing, the device does: see `Trainer.step`.
+    """
+    name = _preprocessing_name(config)
+    try:
+        on_host, _ = preprocessing_factory.get_split_preprocessing(name, config.use_grayscale)
+    except ValueError as error:
+        raise ConfigError(f'--preprocessing_name: {error}') from None
+    options = {**config.augmentation(), **_inception_options(config, name)}
+
+    def preprocess(image, seed):
+        image = on_host(image, size, size, seed=seed, **options)
+        if config.auto_augment:
+            image = policies.augment(image, config.auto_augment, seed, magnitude=config.randaugment_magnitude)
+        return image
+
+    return pipeline.make_batches(
+        dataset, preprocess, config.batch_size * config.accumulate_steps, training=True, seed=config.seed,
+        start_step=start_step, labels_offset=config.labels_offset, num_threads=config.num_preprocessing_threads,
+        num_readers=config.num_readers, num_shards=num_shards, shard_index=shard_index)
+
+
+def _inception_options(config, name):
+    options = {'min_area': config.min_crop_area, 'distort_colors': config.distort_colors}
+    if preprocessing_factory.takes(name, 'min_area'):
+        return options
+    # A recipe is for any preprocessing.
+    if not config.recipe and tuple(options.values()) != (0.05, True):
+        raise ConfigError(f'--min_crop_area and --distort_colors are of the preprocessing inception, not of {name}.')
+    return {}
