@@ -144,14 +144,16 @@ def batch_norm(inputs, decay=0.999, center=True, scale=False, epsilon=0.001, act
         size = inputs.shape.num_elements()
         nonempty = tf.size(inputs) > 0 if size is None else size > 0        # an empty batch has no moments
 
-        if (fused is not False and rank in (2, 4) and inputs.dtype != tf.float64
-                and batch_weights is None and adjustment is None and not renorm):
+        replicas = _replicas_to_ask()
+        fits = (fused is not False and rank in (2, 4) and inputs.dtype != tf.float64
+                and batch_weights is None and adjustment is None and not renorm)
+        if fits and not replicas:
             # The op takes rank 4 alone; of one pixel an example, NCHW and NHWC are the same.
             x, layout = (inputs, data_format) if rank == 4 else (tf.reshape(inputs, [-1, 1, 1, channels]), 'NHWC')
             normalize = functools.partial(
                 v1.nn.fused_batch_norm, x, tf.ones([channels]) if gamma is None else gamma,
                 tf.zeros([channels]) if beta is None else beta, epsilon=epsilon, data_format=layout)
-            outputs, mean, variance = _utils.smart_cond(
+            outputs, mean, spread = _utils.smart_cond(
                 is_training, normalize,
                 lambda: normalize(mean=moving_mean, variance=moving_variance, is_training=False))
             if rank == 2:
@@ -163,18 +165,23 @@ def batch_norm(inputs, decay=0.999, center=True, scale=False, epsilon=0.001, act
             others = [i for i in range(rank) if i != axis]
 
             def moments():
+                if replicas:
+                    if batch_weights is not None:
+                        raise ValueError('batch_norm with batch_weights cannot be synchronized between replicas.')
+                    return _moments_of_all(replicas, x, others, per_channel(moving_mean), unbiased=fits)
                 if batch_weights is None:
                     mean, variance = tf.nn.moments(x, others)
                 else:
                     weights = tf.reshape(tf.cast(batch_weights, dtype), [-1] + [1] * (rank - 1))
                     mean, variance = tf.nn.weighted_moments(x, others, weights)
-                if nonempty is True:
-                    return mean, variance
-                moving = inference_moments()
-                return tf.where(nonempty, mean, moving[0]), tf.where(nonempty, variance, moving[1])
+                if nonempty is not True:
+                    moving = inference_moments()
+                    mean, variance = tf.where(nonempty, mean, moving[0]), tf.where(nonempty, variance, moving[1])
+                return mean, variance, variance
 
             def inference_moments():
-                return tf.cast(moving_mean, dtype), tf.cast(moving_variance, dtype)
+                variance = tf.cast(moving_variance, dtype)
+                return tf.cast(moving_mean, dtype), variance, variance
 
             def per_channel(value):
                 return None if value is None else tf.reshape(tf.cast(value, dtype), [-1] + [1] * (rank - 1 - axis))
@@ -186,7 +193,7 @@ def batch_norm(inputs, decay=0.999, center=True, scale=False, epsilon=0.001, act
                     factor, offset = factor * gamma, offset * gamma
                 return factor, offset if beta is None else offset + beta
 
-            mean, variance = _utils.smart_cond(is_training, moments, inference_moments)
+            mean, variance, spread = _utils.smart_cond(is_training, moments, inference_moments)
             gamma, beta = per_channel(gamma), per_channel(beta)
             if adjustment:
                 gamma, beta = compose(*(tf.cast(value, dtype) for value in adjustment(tf.shape(inputs))))
@@ -229,7 +236,7 @@ def batch_norm(inputs, decay=0.999, center=True, scale=False, epsilon=0.001, act
                     updates += [moving_variance.assign(updated(tf.nn.relu(moving ** 2 - epsilon), moving_variance)),
                                 average(renorm_mean, mean, renorm_decay), average(renorm_stddev, stddev, renorm_decay)]
                 else:
-                    updates += [average(moving_variance, variance, decay)]
+                    updates += [average(moving_variance, spread, decay)]
             if updates_collections is not None and _in_tf1_graph():
                 for op in updates:
                     v1.add_to_collections(updates_collections, op)
@@ -302,6 +309,41 @@ def frozen_batch_norm(scopes: Collection[str]) -> Iterator[None]:
         yield
     finally:
         _frozen.scopes = outer
+
+
+class _Synchronized(threading.local):
+    on = False
+
+
+_synchronized = _Synchronized()
+
+
+@contextlib.contextmanager
+def synchronized_batch_norm(on: bool = True) -> Iterator[None]:
+    """Within it, and in this thread, batch statistics are those of all replicas of tf.distribute together.
+
+    Every replica must build the same layers, in a `tf.function` that has no other around them, nor a loop or a
+    condition. With one replica nothing changes.
+    """
+    outer, _synchronized.on = _synchronized.on, on
+    try:
+        yield
+    finally:
+        _synchronized.on = outer
+
+
+def _replicas_to_ask():
+    context = tf.distribute.get_replica_context() if _synchronized.on else None
+    return context if context and context.num_replicas_in_sync > 1 else None
+
+
+def _moments_of_all(replicas, x, axes, shift, unbiased):
+    """Mean and variance over all replicas, and the variance to average (see `batch_norm`)."""
+    # One exchange will do for sums of squares, not of deviations; the shift keeps their difference from cancelling.
+    count, total, squares, _ = tf.nn.sufficient_statistics(x, axes, shift)
+    count, total, squares = replicas.all_reduce('SUM', [count, total, squares])
+    mean, variance = tf.nn.normalize_moments(count, total, squares, tf.reshape(shift, [-1]))
+    return mean, variance, variance * (count / tf.maximum(count - 1, 1)) if unbiased else variance
 
 
 _asked = threading.local()
