@@ -76,7 +76,9 @@ def _train(config, dataset, strategy, chief, changed, say):
                 + (' --checkpoint_path is for a training that begins, and not used.' if config.checkpoint_path else ''))
         elif config.checkpoint_path or config.pretrained:
             say(f'Starting from the weights of {trainer.warm_start()}.')
-    if last is not None and start >= last:
+    # A kill may have come after the last checkpoint, and before the evaluation that was to follow.
+    owed = config.eval_every and start == last and start not in read_records(config.train_dir).get('eval_loss', {})
+    if last is not None and start >= last and not owed:
         say(f'The training is at step {start} already; {_asked(config)} asks for no more.')
         return str(resumed)
     if chief:
@@ -185,7 +187,8 @@ class _Loop:
         config, step, last = self.config, start, self.last
         progress = Progress(last, start, self.trainer.step_images, 'step', None if self.chief else _nowhere())
         with StopSignals() as stop, contextlib.closing(progress):
-            if config.eval_every and step and step % config.eval_every == 0 and self._evaluate(step, progress):
+            evaluated = config.eval_every and step and (step % config.eval_every == 0 or step == last)
+            if evaluated and self._evaluate(step, progress):
                 return self.prefix      # a kill came before what this evaluation said was done
             while last is None or step < last:
                 try:
@@ -299,10 +302,10 @@ class _Loop:
                  'eval_loss': figures['loss']}
         value = found[self.metric]
         if self.chief:
-            self.records.write(step, **found)
-            self.records.flush()
             checkpoints.keep_best(self.prefix, config.train_dir, config.best_metric, value, config.keep_best, larger,
                                   extra_files=(CONFIG_FILE,))
+            self.records.write(step, **found)       # last: by it an evaluation is known to be done
+            self.records.flush()
         self.history = [(at, other) for at, other in self.history if at < step] + [(step, value)]
         return self._follow([value for _, value in self.history], larger)
 

@@ -5,6 +5,7 @@ import os
 import socket
 from collections.abc import Iterator
 
+from nets import checkpoints
 from training.config import CONFIG_FILE, ConfigError, TrainConfig, load_train_config
 from training.console import RunError
 
@@ -56,6 +57,8 @@ def changes(config: TrainConfig) -> list[str]:
     Raises:
       ConfigError: a setting has changed that must not, since the checkpoint holds what was made with it.
     """
+    if checkpoints.latest(config.train_dir) is None:    # what was tried before made nothing that must fit
+        return []
     before = load_train_config(config.train_dir)
     if before is None:
         return []
