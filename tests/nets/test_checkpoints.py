@@ -1,4 +1,5 @@
 """Checkpoints: TF1's own Saver reads what is written and the other way round; whole or not at all; mismatches named."""
+import json
 import os
 import shutil
 
@@ -12,7 +13,7 @@ from datasets import dataset_factory
 from nets import checkpoints, nets_factory
 from nets.checkpoints import CheckpointError
 from training.config import TrainConfig
-from training.loop import Trainer
+from training.trainer import Trainer
 
 tf1 = tf.compat.v1
 OPTIMIZERS = {
@@ -64,7 +65,7 @@ def our_training(optimizer, folder, **settings):
 @pytest.mark.parametrize('optimizer, trained', [*((name, None) for name in OPTIMIZERS), ('momentum', 'LeNet/fc4')])
 def test_a_training_is_written_under_tf1s_names_and_read_by_its_saver(folder, optimizer, trained):
     trainer = our_training(optimizer, folder, trainable_scopes=trained)
-    prefix = trainer.save(20)
+    prefix = checkpoints.save(folder, 20, trainer.values(20), 5)
     with tf.Graph().as_default(), tf1.Session() as session:
         tf1_training(optimizer, trained)
         wanted = {variable.op.name: variable for variable in tf1.global_variables()}
@@ -303,6 +304,259 @@ def test_an_index_of_garbage(folder, content):
         file.write(content)
     with pytest.raises(CheckpointError, match=f'{prefix} is not a TensorFlow checkpoint, or is damaged'):
         checkpoints.Reader(folder)
+
+
+# A kill at any moment: the files are what they were after so many operations.
+
+class Killed(BaseException):
+    pass
+
+
+@pytest.fixture
+def kill(monkeypatch):
+    """`kill(after, work)`: does `work` until that many changes of files are made; tells whether it was killed."""
+    names = ('rename', 'copy', 'remove', 'makedirs')
+    originals = {name: getattr(tf.io.gfile, name) for name in names}
+    original_file, left = tf.io.gfile.GFile, [None]
+
+    def counted(operation):
+        def do(*args, **kwargs):
+            if left[0] is not None and left[0] <= 0:
+                raise Killed        # also in clearing up: a process that was killed does none
+            result = operation(*args, **kwargs)
+            if left[0] is not None:
+                left[0] -= 1
+            return result
+        return do
+
+    def open_file(path, mode='r'):
+        if 'w' in mode and left[0] is not None:
+            if left[0] <= 0:
+                raise Killed
+            left[0] -= 1
+            if left[0] == 0:        # in the middle of writing
+                with open(path, 'w') as file:
+                    file.write('model_ch')
+                raise Killed
+        return original_file(path, mode)
+
+    for name in names:
+        monkeypatch.setattr(tf.io.gfile, name, counted(originals[name]))
+    monkeypatch.setattr(tf.io.gfile, 'GFile', open_file)
+
+    def run(after, work):
+        left[0] = after
+        try:
+            work()
+            return False
+        except Killed:
+            return True
+        finally:
+            left[0] = None
+
+    return run
+
+
+def biases(path):
+    """The value that tells checkpoints apart, by TensorFlow's reader, after all others were read as well."""
+    reader = tf.train.load_checkpoint(path)
+    values = {name: reader.get_tensor(name) for name in reader.get_variable_to_shape_map()}
+    return values['net/biases'].tolist()
+
+
+def two(value):
+    return np.array([value, value], 'f')
+
+
+@pytest.mark.parametrize('there, keep', [([1, 2], 1), ([1, 2], 2), ([1], None), ([], 1), ([1, 3], 2), ([3], 1),
+                                         ([3], None), ([3, 4], 2)])
+def test_saving_that_is_killed_leaves_a_whole_one(tmp_path, kill, there, keep):
+    """Also where the step is there already, with other values: `there` has 3."""
+    outcomes, killed, after = [], True, 0
+    while killed:
+        folder = str(tmp_path / str(after))
+        os.mkdir(folder)
+        for step in there:
+            saved(folder, step, **{'net/biases': two(step)})
+        killed = kill(after, lambda: saved(folder, 3, keep, **{'net/biases': two(9)}))  # noqa: B023
+        newest = checkpoints.latest(folder)
+        outcomes.append(newest and biases(newest)[0])
+        assert newest == tf1.train.latest_checkpoint(folder)
+        if newest is None:
+            assert not there
+        saved(folder, 5, 1, **{'net/biases': two(5)})     # and it goes on
+        assert biases(checkpoints.latest(folder)) == [5, 5]
+        after += 1
+    assert len(outcomes) > 4 and outcomes[-1] == 9
+    first_new = outcomes.index(9)
+    assert set(outcomes[:first_new]) <= {*there, None} and set(outcomes[first_new:]) == {9}
+
+
+# The best.
+
+def kept(folder, step, value, keep=1, metric='accuracy', number=None, **kwargs):
+    prefix = saved(folder, step, 5, global_step=np.int64(step), **{'net/biases': two(number or step)})
+    return checkpoints.keep_best(prefix, folder, metric, value, keep, **kwargs)
+
+
+def best(folder):
+    """Steps and values of best.json, when the state file and the files are of the same checkpoints."""
+    there = os.path.join(folder, 'best')
+    with open(os.path.join(there, 'best.json')) as file:
+        entries = json.load(file)
+    state = tf.train.get_checkpoint_state(there)
+    names = [entry['checkpoint'] for entry in entries]
+    assert [os.path.basename(path) for path in reversed(state.all_model_checkpoint_paths)] == names
+    assert tf1.train.latest_checkpoint(there) == os.path.join(there, names[0])
+    assert {file.rsplit('.', 1)[0] for file in files(there) if '.index' in file or '.data' in file} == set(names)
+    assert not any(file.startswith('.') for file in files(there))
+    return [(entry['step'], entry['value']) for entry in entries]
+
+
+def test_the_best_is_kept(folder):
+    asked = [kept(folder, step, value) for step, value in ((1, 0.5), (2, 0.25), (3, 0.75), (4, 0.75), (5, 0.5))]
+    assert asked == [True, False, True, False, False]       # a tie keeps the earlier
+    assert best(folder) == [(3, 0.75)]
+    there = os.path.join(folder, 'best')
+    assert files(there) == ['best.json', 'checkpoint', 'model.ckpt-3.data-00000-of-00001', 'model.ckpt-3.index']
+    assert checkpoints.resolve(there) == os.path.join(there, 'model.ckpt-3')
+    assert biases(os.path.join(there, 'model.ckpt-3')) == [3, 3]
+    with open(os.path.join(there, 'best.json')) as file:
+        assert json.load(file) == [{'checkpoint': 'model.ckpt-3', 'metric': 'accuracy', 'value': 0.75, 'step': 3}]
+    assert checkpoints.latest(folder) == os.path.join(folder, 'model.ckpt-5')      # the training's own are as they were
+
+
+@pytest.mark.parametrize('larger, expected', [(True, [(3, 0.75), (1, 0.5)]), (False, [(4, 0.125), (2, 0.25)])])
+def test_several_are_kept_the_best_named_as_the_newest(folder, larger, expected):
+    asked = [kept(folder, step, value, 2, larger_is_better=larger)
+             for step, value in ((1, 0.5), (2, 0.25), (3, 0.75), (4, 0.125))]
+    assert asked == ([True, False, True, False] if larger else [True, True, False, True])
+    assert best(folder) == expected
+
+
+def test_nan_is_never_the_best(folder):
+    assert not kept(folder, 1, float('nan')) and files(folder).count('best') == 0
+    assert kept(folder, 2, -5.0) and not kept(folder, 3, float('nan'))
+    assert best(folder) == [(2, -5)]
+
+
+def test_files_are_copied_beside_it(folder):
+    with open(os.path.join(folder, 'train_config.json'), 'w') as file:
+        file.write('{"seed": 3}')
+    kept(folder, 1, 0.5, extra_files=('train_config.json',))
+    with open(os.path.join(folder, 'best', 'train_config.json')) as file:
+        assert file.read() == '{"seed": 3}'
+    with pytest.raises(CheckpointError, match='model.ckpt-2 could not be kept in .*best: '):
+        kept(folder, 2, 0.75, extra_files=('nowhere.json',))
+    assert biases(checkpoints.latest(os.path.join(folder, 'best'))) == [1, 1]
+
+
+def test_a_step_that_comes_again_replaces_its_entry(folder):
+    for step, value in ((1, 0.5), (2, 0.75)):
+        kept(folder, step, value, 2)
+    assert kept(folder, 2, 0.75, 2) and best(folder) == [(2, 0.75), (1, 0.5)]   # the same again
+    assert not kept(folder, 2, 0.25, 2, number=7) and best(folder) == [(1, 0.5), (2, 0.25)]
+    assert kept(folder, 2, 0.875, 2, number=8) and best(folder) == [(2, 0.875), (1, 0.5)]
+    assert biases(checkpoints.latest(os.path.join(folder, 'best'))) == [8, 8]
+
+
+def test_later_entries_of_before_a_kill_give_way_as_they_would(folder):
+    kept(folder, 100, 0.875)
+    assert not kept(folder, 90, 0.75) and best(folder) == [(100, 0.875)]
+    assert kept(folder, 100, 0.625, number=7) and best(folder) == [(100, 0.625)]
+
+
+def test_values_of_another_metric_are_not_compared(folder):
+    kept(folder, 1, 0.9)
+    assert kept(folder, 2, 0.5, metric='recall_5') and best(folder) == [(2, 0.5)]
+
+
+def test_one_that_was_taken_away_is_no_longer_the_best(folder):
+    kept(folder, 1, 0.9)
+    for file in ('model.ckpt-1.index', 'model.ckpt-1.data-00000-of-00001'):
+        os.remove(os.path.join(folder, 'best', file))
+    assert kept(folder, 2, 0.5) and best(folder) == [(2, 0.5)]
+
+
+@pytest.mark.parametrize('content', ['', '{}x', '[{"step": 1}]', '[3]', '7'])
+def test_a_damaged_list_is_said(folder, content):
+    kept(folder, 1, 0.5)
+    with open(os.path.join(folder, 'best', 'best.json'), 'w') as file:
+        file.write(content)
+    with pytest.raises(CheckpointError, match='best.json is damaged: it should be a list'):
+        kept(folder, 2, 0.75)
+    assert biases(checkpoints.latest(os.path.join(folder, 'best'))) == [1, 1]
+    os.remove(os.path.join(folder, 'best', 'best.json'))
+    assert kept(folder, 2, 0.25) and best(folder) == [(2, 0.25)]
+
+
+def test_a_full_disk_leaves_the_best(folder, full_disk):
+    kept(folder, 1, 0.5)
+    prefix = saved(folder, 2, global_step=np.int64(2), **{'net/weights': np.ones([200, 200], 'f')})
+    with full_disk(50_000), pytest.raises(CheckpointError) as caught:
+        checkpoints.keep_best(prefix, folder, 'accuracy', 0.75)
+    assert str(caught.value) == f'{prefix} could not be kept in {os.path.join(folder, "best")}: File too large.'
+    assert best(folder) == [(1, 0.5)]
+    assert checkpoints.keep_best(prefix, folder, 'accuracy', 0.75) and best(folder) == [(2, 0.75)]
+
+
+@pytest.mark.parametrize('there, step, keep', [([(1, 0.5)], 2, 1), ([(1, 0.5), (2, 0.25)], 3, 2), ([(2, 0.5)], 2, 1),
+                                               ([], 1, 1)])
+def test_a_kill_while_the_best_is_kept(tmp_path, kill, there, step, keep):
+    """Also where the step is there already, with other values."""
+    outcomes, killed, after = [], True, 0
+    while killed:
+        folder = str(tmp_path / str(after))
+        os.mkdir(folder)
+        with open(os.path.join(folder, 'config'), 'w') as file:
+            file.write('{}')
+        for earlier, value in there:
+            kept(folder, earlier, value, keep, extra_files=('config',))
+        prefix = saved(folder, step, 5, global_step=np.int64(step), **{'net/biases': two(9)})
+
+        def keep_it(prefix=prefix, folder=folder):
+            return checkpoints.keep_best(prefix, folder, 'accuracy', 0.75, keep, extra_files=('config',))
+
+        killed = kill(after, keep_it)
+        found = checkpoints.latest(os.path.join(folder, 'best'))
+        outcomes.append(found and biases(found)[0])
+        if found:
+            assert 'config' in files(os.path.join(folder, 'best'))
+        if after % 2:
+            assert keep_it()                                                        # the same again
+            assert best(folder)[0] == (step, 0.75)
+        else:
+            kept(folder, 8, 0.125, keep, extra_files=('config',))                   # or a later one, which is worse
+            assert len(best(folder)) == min(keep, len({step, 8, *(step for step, _ in there)})) or not there
+        assert biases(checkpoints.latest(os.path.join(folder, 'best')))
+        after += 1
+    assert len(outcomes) > 5 and outcomes[-1] == 9
+    first_new = outcomes.index(9)
+    assert set(outcomes[:first_new]) <= {there[0][0] if there else None} and set(outcomes[first_new:]) == {9}
+
+
+# A damaged newest one.
+
+def test_a_damaged_newest_checkpoint_is_passed_over(folder):
+    first = saved(folder, 1)
+    assert checkpoints.latest_whole(folder) == (first, [])
+    prefix = big_checkpoint(folder)
+    assert checkpoints.latest_whole(folder) == (prefix, [])
+    os.truncate(prefix + '.data-00000-of-00001', 5000)
+    newest = saved(folder, 8)
+    os.remove(newest + '.data-00000-of-00001')
+    found, faults = checkpoints.latest_whole(folder)
+    assert found == first and checkpoints.latest(folder) == newest
+    assert [fault.split(' is ')[0] for fault in faults] == [newest, prefix]
+    assert faults[1].startswith(f'{prefix} is damaged, net/weights cannot be read: ')
+    os.truncate(first + '.index', 10)
+    with pytest.raises(CheckpointError, match='^No checkpoint in .* can be read. .*-8 is .*-7 is .*-1 is not a '):
+        checkpoints.latest_whole(folder)
+
+
+def test_a_training_without_checkpoints_has_none_that_is_whole(folder):
+    assert checkpoints.latest_whole(folder) == (None, [])
+    assert checkpoints.latest_whole(os.path.join(folder, 'nowhere')) == (None, [])
 
 
 # What does not fit.
