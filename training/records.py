@@ -44,14 +44,23 @@ class Records:
         wandb = _import_wandb(wandb_project) if wandb_project else None
         self._folder, self._flush_secs, self._flushed_at = folder, flush_secs, time.monotonic()
         self._path = os.path.join(folder, SUMMARY_FILE)
-        text = _text(self._path)
-        rows = {step: row for step, row in _parse(self._path, text).items() if step <= start_step}
-        self._columns, self._last = _columns(rows), float(max(rows, default=-1))
         self._waiting: dict[int, dict[str, str]] = {}    # step -> name -> cell, not in the file yet
-        if _table(rows) != text:
-            checkpoints.write_text(folder, SUMMARY_FILE, _table(rows))
+        self._keep_rows(start_step)
         self._events = _Events(folder, start_step)
         self._run = _start_wandb(wandb, folder, wandb_project, settings) if wandb else None
+
+    def rewind(self, step: int) -> None:
+        """Takes back what was recorded of later steps, of a training that goes back to an earlier checkpoint."""
+        self.flush()
+        self._keep_rows(step)
+        self._events.restart(step)
+
+    def _keep_rows(self, last_step):
+        text = _text(self._path)
+        rows = {step: row for step, row in _parse(self._path, text).items() if step <= last_step}
+        self._columns, self._last = _columns(rows), float(max(rows, default=-1))
+        if _table(rows) != text:
+            checkpoints.write_text(self._folder, SUMMARY_FILE, _table(rows))
 
     def write(self, step: int, /, **scalars: float | None) -> None:
         """Records values at a step, beside those that it has already; None is no value."""
@@ -183,13 +192,16 @@ class _Events:
     def __init__(self, folder, start_step):
         name = f'events.out.tfevents.{time.time():.6f}.{socket.gethostname()}.{os.getpid()}.v2'
         self._path = os.path.join(folder, name)
-        session_log = tf.compat.v1.SessionLog
         with checkpoints.writing(self._path):
             tf.io.gfile.makedirs(folder)
             self._writer = tf.io.TFRecordWriter(self._path)
         self._add(file_version='brain.Event:2')
-        # Points of this step and later ones, from before, are no longer shown.
-        self._add(step=start_step + 1, session_log=session_log(status=session_log.START))
+        self.restart(start_step)
+
+    def restart(self, step):
+        """Points of later steps, from before, are no longer shown."""
+        session_log = tf.compat.v1.SessionLog
+        self._add(step=step + 1, session_log=session_log(status=session_log.START))
         self.flush()
 
     def _add(self, **what):

@@ -121,6 +121,19 @@ def test_nothing_is_lost_where_nothing_was_lost(folder):
     assert text(folder) == HEADER + '\n'
 
 
+@pytest.mark.parametrize('scheme', ['', 'file://'])
+def test_a_training_that_goes_back_takes_its_later_records_back(folder, scheme):
+    with Records(scheme + folder, 0) as records:
+        for step in (10, 20, 30):
+            records.write(step, total_loss=1 / step)
+        records.rewind(10)
+        records.write(15, total_loss=4.0)
+    assert table(folder) == [{'step': 10, 'total_loss': 0.1}, {'step': 15, 'total_loss': 4}]
+    start = tf.compat.v1.SessionLog.START
+    assert [(event.step, event.session_log.status == start) for event in events(folder)[0][1:]] == [
+        (1, True), (10, False), (20, False), (30, False), (11, True), (15, False)]
+
+
 @pytest.mark.parametrize('content', ['name,value\n1,2\n', 'my notes\n', 'my notes', 'step,total_loss\n1,2,3\n',
                                      'step,total_loss\nx,2\n', 'step,total_loss\n1,low\n', 'step,a,a\n1,2,3\n', '\0\n'])
 def test_another_file_is_left_alone(folder, content):
