@@ -39,18 +39,23 @@ def split_seed(seed: tf.Tensor | None, count: int) -> list[tf.Tensor]:
     """
     if seed is None:
         seed = tf.random.uniform([2], tf.int32.min, tf.int32.max, tf.int32)
-    seed = tf.convert_to_tensor(seed)
-    if seed.dtype not in (tf.int32, tf.int64) or not seed.shape.is_compatible_with([2]):
-        raise ValueError(f'seed is {seed.dtype.name} of shape {seed.shape}; it must be two integers, int32 (2,).')
-    return tf.unstack(tf.random.split(seed, count, alg='philox'), count)
+    return tf.unstack(tf.random.split(_checked_seed(seed), count, alg='philox'), count)
 
 
 def uniform(shape: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
-    """Draws float32 from [0, 1), the same with XLA, on a GPU and without.
+    """Draws float32 from [0, 1), the same with XLA, on a GPU and without; ValueError as `split_seed`.
 
     Of tf.random.stateless_uniform only the integers are: XLA makes its floats of the other end of the same bits.
     """
-    return tf.cast(tf.random.stateless_uniform(shape, seed, 0, 2 ** 24, tf.int32, alg='philox'), tf.float32) / 2 ** 24
+    draws = tf.random.stateless_uniform(shape, _checked_seed(seed), 0, 2 ** 24, tf.int32, alg='philox')
+    return tf.cast(draws, tf.float32) / 2 ** 24
+
+
+def _checked_seed(seed):
+    seed = tf.convert_to_tensor(seed)
+    if seed.dtype not in (tf.int32, tf.int64) or not seed.shape.is_compatible_with([2]):
+        raise ValueError(f'seed is {seed.dtype.name} of shape {seed.shape}; it must be two integers, int32 (2,).')
+    return seed
 
 
 def to_grayscale(image: tf.Tensor) -> tf.Tensor:

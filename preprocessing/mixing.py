@@ -32,7 +32,7 @@ def mixup(images: tf.Tensor, targets: tf.Tensor, seed: tf.Tensor, alpha: float) 
 
     Source: "mixup: Beyond Empirical Risk Minimization", arXiv:1710.09412.
     """
-    _check(images, targets)
+    images, targets = _checked_images(images), _checked_targets(targets)
     share = _beta(alpha, tf.shape(images)[:1], seed)
     share = tf.cast(share, images.dtype)  # the targets get the share that the images, maybe in bfloat16, really have
     return _blend(images, share[:, None, None, None]), _blend(targets, tf.cast(share, targets.dtype)[:, None])
@@ -48,7 +48,7 @@ def cutmix(images: tf.Tensor, targets: tf.Tensor, seed: tf.Tensor, alpha: float)
 
     Source: "CutMix: Regularization Strategy to Train Strong Classifiers", arXiv:1905.04899.
     """
-    _check(images, targets)
+    images, targets = _checked_images(images), _checked_targets(targets)
     share_seed, centre_seed = split_seed(seed, 2)
     batch, size = tf.shape(images)[0], tf.shape(images)[1:3]
     share = _beta(alpha, [batch, 1], share_seed)
@@ -78,7 +78,7 @@ def mix(images: tf.Tensor, targets: tf.Tensor, seed: tf.Tensor, mixup_alpha: flo
     Raises:
       ValueError: an argument is not as above.
     """
-    _check(images, targets)
+    images, targets = _checked_images(images), _checked_targets(targets)
     _check_probability(probability)
     draw_seed, seed = split_seed(seed, 2)
     ways = [lambda way=way, alpha=alpha: way(images, targets, seed, alpha)
@@ -111,7 +111,7 @@ def random_erasing(images: tf.Tensor, seed: tf.Tensor, probability: float, area:
 
     Source: "Random Erasing Data Augmentation", arXiv:1708.04896.
     """
-    _check(images)
+    images = _checked_images(images)
     _check_probability(probability)
     for name, (low, high), most in ('area', area, 1), ('aspect', aspect, math.inf):
         if not 0 < low <= high <= most:
@@ -139,8 +139,9 @@ def random_erasing(images: tf.Tensor, seed: tf.Tensor, probability: float, area:
     mean, variance = tf.nn.moments(tf.cast(images, tf.float32), [0, 1, 2])
     # One field of noise for the batch: to draw one for each image costs more than all the rest, and shows only where
     # two rectangles overlap.
-    noise = mean + tf.sqrt(variance) * _normal(tf.shape(images)[1:], noise_seed)
-    return tf.where(_inside(start, end, size), tf.cast(noise, images.dtype), images)
+    draws = tf.unstack(uniform(tf.concat([[2], tf.shape(images)[1:]], 0), noise_seed))
+    field = mean + tf.sqrt(variance) * _normal(*draws)
+    return tf.where(_inside(start, end, size), tf.cast(field, images.dtype), images)
 
 
 def _blend(values, share):
@@ -166,36 +167,35 @@ def _beta(alpha, shape, seed):
     """
     if not alpha > 0:
         raise ValueError(f'alpha is {alpha}; it must be above 0.')
-    normal_seed, accept_seed, boost_seed = split_seed(seed, 3)
-    shape = tf.concat([[2], shape], 0)
-    proposals = tf.concat([shape, [_PROPOSALS]], 0)
+    draws = tf.unstack(uniform(tf.concat([[4, 2], shape, [_PROPOSALS]], 0), seed))
     d = alpha + 1 - 1 / 3  # gamma(alpha) is gamma(alpha + 1) * uniform ** (1 / alpha)
-    x = _normal(proposals, normal_seed)
+    x = _normal(draws[0], draws[1])
     cube = 3 * tf.math.log(tf.maximum(1 + x / math.sqrt(9 * d), 1e-30))
-    accepted = _log_uniform(proposals, accept_seed) < x ** 2 / 2 + d - d * tf.exp(cube) + d * cube
+    accepted = tf.math.log1p(-draws[2]) < x ** 2 / 2 + d - d * tf.exp(cube) + d * cube
     first = tf.one_hot(tf.argmax(accepted, -1), _PROPOSALS)
-    log_gamma = tf.reduce_sum(first * cube, -1) + _log_uniform(shape, boost_seed) / alpha
+    log_gamma = tf.reduce_sum(first * cube, -1) + tf.math.log1p(-draws[3][..., 0]) / alpha
     return tf.sigmoid(log_gamma[0] - log_gamma[1])
 
 
-def _log_uniform(shape, seed):
-    return tf.math.log1p(-uniform(shape, seed))  # of (0, 1]
+def _normal(first, second):
+    """Box and Muller's method, of two uniform draws: tf.random.stateless_normal draws others with XLA than without."""
+    return tf.sqrt(-2 * tf.math.log1p(-first)) * tf.cos(2 * math.pi * second)
 
 
-def _normal(shape, seed):
-    """Box and Muller's method: tf.random.stateless_normal draws other numbers with XLA than without."""
-    radius_seed, angle_seed = split_seed(seed, 2)
-    angle = 2 * math.pi * uniform(shape, angle_seed)
-    return tf.sqrt(-2 * _log_uniform(shape, radius_seed)) * tf.cos(angle)
-
-
-def _check(images, targets=None):
+def _checked_images(images):
+    images = tf.convert_to_tensor(images)
     if not images.dtype.is_floating or images.shape.rank != 4:
         raise ValueError(f'images are {images.dtype.name} of shape {images.shape}; they must be float '
                          '[batch, height, width, channels].')
-    if targets is not None and (not targets.dtype.is_floating or targets.shape.rank != 2):
+    return images
+
+
+def _checked_targets(targets):
+    targets = tf.convert_to_tensor(targets)
+    if not targets.dtype.is_floating or targets.shape.rank != 2:
         raise ValueError(f'targets are {targets.dtype.name} of shape {targets.shape}; they must be float '
                          '[batch, classes], such as tf.one_hot(labels, classes).')
+    return targets
 
 
 def _check_probability(probability):

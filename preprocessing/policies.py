@@ -49,34 +49,33 @@ def augment(image: tf.Tensor, policy: str, seed: tf.Tensor | None = None, num_op
     trivial = policy == 'trivialaugment'
     shape = image.shape
     for op_seed in images.split_seed(seed, 1 if trivial else num_ops):
-        kind_seed, part_seed, sign_seed = images.split_seed(op_seed, 3)
+        kind_seed, magnitude_seed, sign_seed = images.split_seed(op_seed, 3)
         if trivial:
-            part = tf.random.stateless_uniform([], part_seed, 0, MAX_MAGNITUDE + 1, tf.int32) / MAX_MAGNITUDE
-            part = tf.cast(part, tf.float32)
-        else:
-            part = tf.constant(magnitude / MAX_MAGNITUDE)
-        sign = tf.cast(tf.random.stateless_uniform([], sign_seed, 0, 2, tf.int32) * 2 - 1, tf.float32)
-        operations = list(_operations(image, part, sign, fill, trivial).values())
+            magnitude = tf.random.stateless_uniform([], magnitude_seed, 0, MAX_MAGNITUDE + 1, tf.int32)
+        sign = tf.random.stateless_uniform([], sign_seed, 0, 2, tf.int32) * 2 - 1
+        operations = _operations(image, tf.cast(magnitude, tf.float32), tf.cast(sign, tf.float32), fill, trivial)
         kind = tf.random.stateless_uniform([], kind_seed, 0, len(operations), tf.int32)
-        image = tf.ensure_shape(tf.switch_case(kind, operations), shape)
+        image = tf.ensure_shape(tf.switch_case(kind, [*operations.values()]), shape)
     return image
 
 
-def _operations(image, part, sign, fill, wide):
-    """The operations by name; `part`, 0 to 1, of their ranges; one with two directions takes that of `sign`."""
+def _operations(image, magnitude, sign, fill, wide):
+    """The operations by name; one with two directions takes that of `sign`."""
+    part = magnitude / MAX_MAGNITUDE
     bits = 8 - tf.cast(tf.round(part * (6 if wide else 4)), tf.int32)
     shear = sign * part * (0.99 if wide else 0.3)
     angle = sign * part * (135 if wide else 30)
     factor = 1 + sign * part * (0.99 if wide else 0.9)
 
     def shift(side):  # in whole pixels
-        return sign * tf.floor(part * (32 if wide else 150 / 331 * tf.cast(tf.shape(image)[side], tf.float32)))
+        most = 32.0 if wide else 150 / 331 * tf.cast(tf.shape(image)[side], tf.float32)
+        return sign * tf.floor(magnitude * most / MAX_MAGNITUDE)
 
     operations = {
         'identity': lambda: image,
         'autocontrast': lambda: autocontrast(image),
         'equalize': lambda: equalize(image),
-        'solarize': lambda: solarize(image, 255 * (1 - part)),
+        'solarize': lambda: solarize(image, 255 - magnitude * (255 / MAX_MAGNITUDE)),
         'posterize': lambda: posterize(image, bits),
         'color': lambda: color(image, factor),
         'contrast': lambda: contrast(image, factor),
@@ -97,7 +96,7 @@ def autocontrast(image: tf.Tensor) -> tf.Tensor:
     """Stretches each channel's values to [0, 255]."""
     pixels = tf.cast(image, tf.float32)
     low, high = (reduce(pixels, [0, 1]) for reduce in (tf.reduce_min, tf.reduce_max))
-    stretched = tf.saturate_cast((pixels - low) * (255 / tf.maximum(high - low, 1)), tf.uint8)
+    stretched = tf.saturate_cast((pixels - low) * 255 / tf.maximum(high - low, 1), tf.uint8)
     return tf.where(high > low, stretched, image)
 
 

@@ -100,6 +100,11 @@ def get_split_preprocessing(name: str, use_grayscale: bool = False) -> SplitPrep
     return SplitPreprocessing(on_host, _module(name).normalize)
 
 
+def takes(name: str, keyword: str) -> bool:
+    """Whether the preprocessing of this name has this keyword, `min_area` for one; ValueError for an unknown name."""
+    return keyword in inspect.signature(_module(name).preprocess_image).parameters
+
+
 def _module(name):
     if name not in _MODULES:
         raise ValueError(f'There is no preprocessing {name!r}{_nearest(name, _MODULES)} Valid names: '

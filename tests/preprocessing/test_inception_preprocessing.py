@@ -176,6 +176,27 @@ def test_training_crops(sample):
     assert 0.45 < (slopes > 0).mean() < 0.55
 
 
+def test_training_crops_no_less_than_the_least_area(sample):
+    ramp = np.tile(np.float32(np.arange(64) / 128 + 0.25)[None, :, None], (64, 1, 3))
+    ramp[..., 1] = ramp[..., 0].T
+    outputs = sample(lambda seed: inception.preprocess_image(ramp, 16, 16, True, seed=seed, min_area=0.6,
+                                                             distort_colors=False), 500)
+    # Of a window of w times h pixels the first channel rises by w / 16 / 64 to the right, the second by h down.
+    widths, heights = (np.abs(np.median(np.diff(outputs[..., n], axis=2 - n), (1, 2))) * 1024 for n in (0, 1))
+    area = widths * heights / 64 ** 2
+    assert 0.58 < area.min() < 0.63 and 0.95 < area.max() < 1.02
+
+
+def test_training_without_colour_distortion_only_crops_and_flips(sample):
+    outputs = sample(lambda seed: inception.preprocess_image(IMAGE, 9, 12, True, crop_image=False, seed=seed,
+                                                             distort_colors=False), 50)
+    straight = resize(IMAGE / np.float32(255), 9, 12) * 2 - 1
+    flips = [np.allclose(output, straight[:, ::-1], atol=1e-5) for output in outputs]
+    assert 15 < sum(flips) < 35
+    for output, flip in zip(outputs, flips, strict=True):
+        np.testing.assert_allclose(output, straight[:, ::-1] if flip else straight, atol=1e-5)
+
+
 def test_slow_training_draws_one_of_four_resizings(sample):
     gray = (110 + IMAGE[:23, :17, :1] // 10)
     outputs = sample(lambda seed: inception.preprocess_image(gray, 7, 6, True, fast_mode=False, crop_image=False,
