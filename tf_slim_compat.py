@@ -210,7 +210,7 @@ def batch_norm(inputs, decay=0.999, center=True, scale=False, epsilon=0.001, act
         outputs.set_shape(inputs.shape)
 
         training, update = _utils.constant_value(is_training), nonempty
-        if (training is None or training) and nonempty is not False:
+        if (training is None or training) and nonempty is not False and not _frozen.statistics:
             if training is None:
                 update = tf.logical_and(tf.cast(is_training, tf.bool), nonempty)
 
@@ -293,6 +293,7 @@ def _convert_collection_to_dict(collection, clear_collection=False, in_graph=_ut
 
 class _Frozen(threading.local):
     scopes: Collection[str] = ()
+    statistics = False
 
 
 _frozen = _Frozen()
@@ -309,6 +310,24 @@ def frozen_batch_norm(scopes: Collection[str]) -> Iterator[None]:
         yield
     finally:
         _frozen.scopes = outer
+
+
+def frozen_scopes() -> Collection[str]:
+    """The scopes of `frozen_batch_norm`, in this thread."""
+    return _frozen.scopes
+
+
+@contextlib.contextmanager
+def kept_statistics() -> Iterator[None]:
+    """Within it, batch norm leaves the moving statistics alone, in this thread, whatever it normalises by.
+
+    It is for layers that are computed a second time, in a backward pass.
+    """
+    outer, _frozen.statistics = _frozen.statistics, True
+    try:
+        yield
+    finally:
+        _frozen.statistics = outer
 
 
 class _Synchronized(threading.local):

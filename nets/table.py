@@ -12,13 +12,14 @@ of a branch stand side by side themselves, they are a tuple within it.
 A row named None is no endpoint: a function that knows its own scopes. This is the only place that cuts a network short.
 """
 import dataclasses
+import functools
 from collections.abc import Callable, Sequence
 
 import tensorflow as tf
 import tf_slim as slim
 
 import tf_slim_compat  # noqa: F401
-from nets import names
+from nets import names, recompute
 from nets.scopes import Net, Scope, network_scope
 
 Kernel = int | tuple[int, int]
@@ -194,10 +195,14 @@ def build(table: Table, inputs: tf.Tensor, final_endpoint: str | None = None,
             slim.arg_scope(in_order, data_format=data_format):
         net = tf.convert_to_tensor(inputs)
         for name, item in table:
-            net = build_item(item, net, name, data_format)
+            net = recompute.row(name, functools.partial(_built, item, name, data_format), net)
             if name is not None:
                 end_points[name] = net
     return net, end_points
+
+
+def _built(item, name, data_format, net):
+    return build_item(item, net, name, data_format)
 
 
 def build_item(item: Item, net: tf.Tensor, scope: str | None, data_format: str = 'NHWC') -> tf.Tensor:

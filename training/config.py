@@ -127,7 +127,7 @@ class TrainConfig(_TrainedConfig):
     clone_on_cpu: bool = flag(False, 'Train on the CPU even where there is a GPU.', _DEVICES)
     accumulate_steps: int = flag(1, 'Add up the gradients of so many batches for each step.', _DEVICES, minimum=1)
     recompute: bool = flag(False, 'Compute activations again in the backward pass: less memory, about a third more '
-                           'time. Inceptions alone.', _DEVICES)
+                           'time.', _DEVICES)
     sync_batch_norm: bool = flag(False, 'Batch norm over the images of all replicas.', _DEVICES)
     worker_hosts: str | None = flag(None, 'host:port of each machine, with commas, the same for all; each gives its '
                                     '--task. Or set TF_CONFIG.', _DEVICES)

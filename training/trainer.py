@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 import tensorflow as tf
 
 import datasets
-from nets import checkpoints, registry, weights
+from nets import checkpoints, recompute, registry, weights
 from nets.model import Model
 from nets.weights import published
 from preprocessing import mixing, preprocessing_factory
@@ -196,7 +196,11 @@ class Trainer(tf.Module):
         weights = None if self.class_weights is None else losses.image_weights(hard, self.class_weights)
         targets = losses.smoothed(hard, config.class_mode, config.label_smoothing)
         with tf.GradientTape() as tape:
-            logits, end_points = model.build(tf.cast(images, self.dtype), True, warm, seed, step)
+            with recompute.recomputed(config.recompute) as rows:
+                logits, end_points = model.build(tf.cast(images, self.dtype), True, warm, seed, step)
+            if config.recompute and not rows:
+                raise ConfigError(f'--recompute: {config.model_name} is not built row by row, and cannot; make '
+                                  '--batch_size smaller, with --accumulate_steps.')
             loss = losses.cross_entropy(logits, targets, config.class_mode, weights)
             for name, aux in end_points.items():
                 if name.startswith('AuxLogits'):

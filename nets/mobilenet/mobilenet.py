@@ -13,7 +13,7 @@ import tensorflow as tf
 import tf_slim as slim
 
 import tf_slim_compat  # noqa: F401
-from nets import heads, table
+from nets import heads, recompute, table
 from nets.atrous import fixed_padding, strides_and_rates
 from nets.mobilenet.conv_blocks import make_divisible
 from nets.scopes import Net, Scope, network_scope
@@ -154,7 +154,9 @@ def mobilenet_base(inputs: tf.Tensor, conv_defs: dict[str, Any], multiplier: flo
     if multiplier <= 0:
         raise ValueError(f'The depth multiplier must be greater than zero; it is {multiplier}.')
     inner: dict[str, dict[str, tf.Tensor]] = {}
-    with safe_arg_scope([slim.batch_norm], is_training=is_training), _arg_scopes(conv_defs):
+    # Its rows hand out what lies within them, and count: they cannot be computed again.
+    with safe_arg_scope([slim.batch_norm], is_training=is_training), _arg_scopes(conv_defs), \
+            recompute.recomputed(False):
         rows = list(_rows(conv_defs, multiplier, output_stride, use_explicit_padding, inner))
         net, end_points = table.build(rows, inputs, final_endpoint, scope, default_name=_name(scope))
     for row, found in inner.items():

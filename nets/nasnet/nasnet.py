@@ -15,7 +15,7 @@ import tensorflow as tf
 import tf_slim as slim
 
 import tf_slim_compat  # noqa: F401
-from nets import heads, table
+from nets import heads, recompute, table
 from nets.nasnet import nasnet_utils
 from nets.nasnet.nasnet_utils import HParams, Step
 from nets.scopes import Net, Scope, network_scope
@@ -210,7 +210,7 @@ def build_base(family: Family, images: tf.Tensor, final_endpoint: str | None, co
     nasnet_utils.get_channel_index(data_format=config.data_format)      # refuses an unknown one
     # The first convolution for ImageNet is not padded.
     with network_scope(scope or '', family.name, images, min_size=3 if family.num_stem_cells else 1), \
-            _layout(config.data_format):
+            _layout(config.data_format), recompute.recomputed(False):       # a cell reads the one before the last
         return table.build(rows(family, config, current_step, num_aux_classes), images, final_endpoint, scope='',
                            default_name=family.name)
 
