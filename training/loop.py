@@ -129,6 +129,8 @@ def _records(config, start):
     try:
         return Records(config.train_dir, start, flush_secs=config.save_summaries_secs,
                        wandb_project=config.wandb_project, settings=dataclasses.asdict(config))
+    except checkpoints.CheckpointError:
+        raise
     except ValueError as error:
         raise ConfigError(f'--wandb_project={config.wandb_project}: {error}') from None
 
@@ -286,6 +288,9 @@ class _Loop:
             self.trainer.resume(self.prefix)
             self.trainer.rate_factor.assign(factor)
         step = int(self.trainer.optimizer.iterations)
+        self.history = [(at, value) for at, value in self.history if at <= step]
+        if self.chief:
+            self.records.rewind(step)
         self.say(f'{fault}. Back to {self.prefix}, at half the learning rate.')
         return step
 
