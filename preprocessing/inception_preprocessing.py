@@ -20,6 +20,8 @@ _COLOR_ORDERINGS = (
 )
 _FAST_COLOR_ORDERINGS = (('brightness', 'saturation'),) + 3 * (('saturation', 'brightness'),)
 
+_WHOLE = (((0.0, 0.0, 1.0, 1.0),),)
+
 _DISTORTIONS = {
     'brightness': functools.partial(tf.image.stateless_random_brightness, max_delta=32 / 255),
     'saturation': functools.partial(tf.image.stateless_random_saturation, lower=0.5, upper=1.5),
@@ -95,13 +97,36 @@ def distorted_bounding_box_crop(image: tf.Tensor, bbox: tf.Tensor, min_object_co
     if not bbox.shape.is_compatible_with([1, None, 4]):
         raise ValueError(f'bbox has shape {bbox.shape}; it must be [1, number of boxes, 4].')
     with tf.compat.v1.name_scope(scope, 'distorted_bounding_box_crop', [image, bbox]):
-        (seed,) = images.split_seed(seed, 1)
-        begin, size, window = tf.image.stateless_sample_distorted_bounding_box(
-            tf.shape(image), bbox, seed, min_object_covered=min_object_covered, aspect_ratio_range=aspect_ratio_range,
-            area_range=area_range, max_attempts=max_attempts, use_image_if_no_bounding_boxes=True)
+        begin, size, window = _sample_window(tf.shape(image), bbox, seed, min_object_covered, aspect_ratio_range,
+                                             area_range, max_attempts)
         crop = tf.slice(image, begin, size)
         crop.set_shape([None, None, image.shape[-1]])
         return crop, window
+
+
+def training_window(shape: tf.Tensor, seed: tf.Tensor, min_area: float = 0.05) -> tf.Tensor:
+    """The part of an image that `preprocess_for_train` crops, without boxes: the rest need not be decoded.
+
+    `preprocess_for_train` of the part, with `random_crop=False` and the same seed, is what it is of the image.
+
+    Args:
+      shape: the image's, int32 [3].
+      seed: int32 [2], that of `preprocess_for_train`.
+      min_area: that of `preprocess_for_train`.
+
+    Returns:
+      int32 [4]: top, left, height and width, as `tf.image.decode_and_crop_jpeg` takes it.
+    """
+    begin, size, _ = _sample_window(shape, _WHOLE, images.split_seed(seed, 5)[0], area_range=(min_area, 1.0))
+    return tf.concat([begin[:2], size[:2]], 0)
+
+
+def _sample_window(shape, bbox, seed, min_object_covered=0.1, aspect_ratio_range=(0.75, 1.33), area_range=(0.05, 1.0),
+                   max_attempts=100):
+    (seed,) = images.split_seed(seed, 1)
+    return tf.image.stateless_sample_distorted_bounding_box(
+        shape, bbox, seed, min_object_covered=min_object_covered, aspect_ratio_range=aspect_ratio_range,
+        area_range=area_range, max_attempts=max_attempts, use_image_if_no_bounding_boxes=True)
 
 
 def preprocess_for_train(image: tf.Tensor, height: int, width: int, bbox: tf.Tensor | None, fast_mode: bool = True,
@@ -135,7 +160,7 @@ def preprocess_for_train(image: tf.Tensor, height: int, width: int, bbox: tf.Ten
     image = images.check_image(image)
     images.check_positive(height=height, width=width)
     if bbox is None:
-        bbox = tf.constant([[[0.0, 0.0, 1.0, 1.0]]])
+        bbox = tf.constant(_WHOLE)
     add_image_summaries = add_image_summaries and images.writes_summaries()
     with tf.compat.v1.name_scope(scope, 'distort_image', [image, bbox]):
         crop_seed, resize_seed, flip_seed, ordering_seed, color_seed = images.split_seed(seed, 5)

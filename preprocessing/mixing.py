@@ -50,12 +50,12 @@ def cutmix(images: tf.Tensor, targets: tf.Tensor, seed: tf.Tensor, alpha: float)
     """
     images, targets = _checked_images(images), _checked_targets(targets)
     share_seed, centre_seed = split_seed(seed, 2)
-    batch, size = tf.shape(images)[0], tf.shape(images)[1:3]
+    batch, size = tf.shape(images)[0], tf.cast(tf.shape(images)[1:3], tf.float32)
     share = _beta(alpha, [batch, 1], share_seed)
-    half = tf.cast(tf.sqrt(1 - share) * tf.cast(size, tf.float32), tf.int32) // 2
-    centre = tf.cast(uniform([batch, 2], centre_seed) * tf.cast(size, tf.float32), tf.int32)
+    half = tf.floor(tf.floor(tf.sqrt(1 - share) * size) / 2)
+    centre = tf.floor(uniform([batch, 2], centre_seed) * size)
     start, end = tf.maximum(centre - half, 0), tf.minimum(centre + half, size)
-    pasted = tf.cast(tf.reduce_prod(end - start, 1), tf.float32) / tf.cast(tf.reduce_prod(size), tf.float32)
+    pasted = tf.reduce_prod(end - start, 1) / tf.reduce_prod(size)
     mixed = tf.where(_inside(start, end, size), tf.roll(images, 1, 0), images)
     return mixed, _blend(targets, 1 - tf.cast(pasted, targets.dtype)[:, None])
 
@@ -120,20 +120,19 @@ def random_erasing(images: tf.Tensor, seed: tf.Tensor, probability: float, area:
     if not probability:
         return images
     draws, noise_seed = split_seed(seed, 2)
-    batch, size = tf.shape(images)[0], tf.shape(images)[1:3]
-    sides = tf.cast(size, tf.float32)
+    batch, size = tf.shape(images)[0], tf.cast(tf.shape(images)[1:3], tf.float32)
     draw, area_part, aspect_part, top, left = tf.unstack(uniform([5, batch, _ATTEMPTS], draws))
-    areas = (area[0] + area_part * (area[1] - area[0])) * tf.reduce_prod(sides)
+    areas = (area[0] + area_part * (area[1] - area[0])) * tf.reduce_prod(size)
     aspects = tf.exp(math.log(aspect[0]) + aspect_part * math.log(aspect[1] / aspect[0]))
     rectangles = tf.round(tf.sqrt(tf.stack([areas * aspects, areas / aspects], -1)))  # [batch, attempts, 2]
     # Of all attempts the first whose rectangle fits, as in the paper's loop.
-    fits = tf.reduce_all(rectangles < sides, -1)
-    first = tf.one_hot(tf.argmax(fits, 1), _ATTEMPTS)
+    fits = tf.reduce_all(rectangles < size, -1)
+    first = _first(fits)
     rectangle = tf.einsum('ba,bas->bs', first, rectangles)
     place = tf.einsum('ba,bas->bs', first, tf.stack([top, left], -1))
     erased = tf.logical_and(draw[:, :1] < probability, tf.reduce_any(fits, 1, keepdims=True))
-    start = tf.cast(place * (sides - rectangle + 1), tf.int32)
-    end = tf.where(erased, start + tf.cast(rectangle, tf.int32), start)
+    start = tf.floor(place * (size - rectangle + 1))
+    end = start + rectangle * tf.cast(erased, tf.float32)
     if not noise:
         return tf.where(_inside(start, end, size), tf.zeros([], images.dtype), images)
     mean, variance = tf.nn.moments(tf.cast(images, tf.float32), [0, 1, 2])
@@ -172,9 +171,13 @@ def _beta(alpha, shape, seed):
     x = _normal(draws[0], draws[1])
     cube = 3 * tf.math.log(tf.maximum(1 + x / math.sqrt(9 * d), 1e-30))
     accepted = tf.math.log1p(-draws[2]) < x ** 2 / 2 + d - d * tf.exp(cube) + d * cube
-    first = tf.one_hot(tf.argmax(accepted, -1), _PROPOSALS)
-    log_gamma = tf.reduce_sum(first * cube, -1) + tf.math.log1p(-draws[3][..., 0]) / alpha
+    log_gamma = tf.reduce_sum(_first(accepted) * cube, -1) + tf.math.log1p(-draws[3][..., 0]) / alpha
     return tf.sigmoid(log_gamma[0] - log_gamma[1])
+
+
+def _first(mask):
+    """1.0 where the first True of the last dimension is, else 0.0; of equal values tf.argmax may take any."""
+    return tf.cast(tf.logical_and(mask, tf.cumsum(tf.cast(mask, tf.float32), -1) == 1), tf.float32)
 
 
 def _normal(first, second):

@@ -79,6 +79,11 @@ class SplitPreprocessing(NamedTuple):
     on_device: Callable[..., tf.Tensor]
     """(images, seed=None) -> float32 of the shape of `images`, uint8 [batch, height, width, channels]: the
     normalisation. `seed`, int32 [2], decides CifarNet's contrasts, one for each image; elsewhere it changes nothing."""
+    window: Callable[..., tf.Tensor] | None
+    """(shape of an image, seed, min_area=0.05) -> int32 [4], top, left, height and width of the part that `on_host`
+    would crop. Given that part alone, as `tf.image.decode_and_crop_jpeg` decodes it, the same seed and
+    `crop_image=False`, `on_host` returns the same (but for the last row and column where the JPEG's colours are
+    subsampled). None where all of the image is needed: in all preprocessings but Inception's."""
 
 
 def get_split_preprocessing(name: str, use_grayscale: bool = False) -> SplitPreprocessing:
@@ -97,7 +102,8 @@ def get_split_preprocessing(name: str, use_grayscale: bool = False) -> SplitPrep
         distorted = preprocessing_fn(image, height, width, seed=seed, normalized=False, **kwargs)
         return tf.saturate_cast(tf.round(distorted), tf.uint8)
 
-    return SplitPreprocessing(on_host, _module(name).normalize)
+    module = _module(name)
+    return SplitPreprocessing(on_host, module.normalize, getattr(module, 'training_window', None))
 
 
 def takes(name: str, keyword: str) -> bool:

@@ -116,6 +116,22 @@ def test_split_in_two_it_is_the_same_but_for_the_rounding(sample, name, kwargs, 
         np.testing.assert_allclose(compiled, normalized, atol=1e-6 * np.abs(normalized).max())
 
 
+@pytest.mark.parametrize('kwargs', [{}, {'min_area': 0.5}])
+def test_what_lies_outside_the_window_need_not_be_decoded(kwargs):
+    split = preprocessing_factory.get_split_preprocessing('inception_v1')
+    # Grey: in colour, libjpeg interpolates the subsampled colours of the part's last pixels without their neighbours.
+    encoded = tf.io.encode_jpeg(np.kron(IMAGE[..., :1], np.ones((4, 4, 1), 'uint8')))
+    sizes = []
+    for seed in [[n, 3] for n in range(12)]:
+        expected = split.on_host(tf.io.decode_jpeg(encoded, 3), 24, 20, seed=seed, **kwargs)
+        window = split.window(tf.io.extract_jpeg_shape(encoded), seed, **kwargs)
+        part = tf.image.decode_and_crop_jpeg(encoded, window, 3)
+        sizes.append(part.shape.num_elements())
+        np.testing.assert_array_equal(split.on_host(part, 24, 20, seed=seed, crop_image=False, **kwargs), expected)
+    assert len(set(sizes)) > 6 and max(sizes) < IMAGE.size * 4 * 4
+    assert preprocessing_factory.get_split_preprocessing('vgg').window is None
+
+
 def test_split_cifarnet(sample, assert_uniform):
     split = preprocessing_factory.get_split_preprocessing('cifarnet')
     gray = IMAGE[:, :, :1]
