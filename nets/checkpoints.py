@@ -56,6 +56,11 @@ def _there(folder):
         raise CheckpointError(f'{os.path.join(folder, _STATE_FILE)} names {names[-1]}, which is not there.')
 
 
+def kept(folder: str) -> list[str]:
+    """The checkpoints that a training's folder has, the newest first; raises as `latest` does."""
+    return list(_there(folder))
+
+
 def latest_whole(path: str) -> tuple[str | None, list[str]]:
     """The newest checkpoint of a training's folder of which every value can be read: a machine that crashed may have
     lost the end of a file.
@@ -123,6 +128,11 @@ def _resolve(path):
     if not _exists(prefix):
         raise CheckpointError(f'There is no checkpoint {path}.')
     return prefix
+
+
+def _step(prefix):
+    number = re.search(r'-(\d+)$', prefix)
+    return int(number[1]) if number else -1
 
 
 def _exists(prefix):
@@ -275,6 +285,8 @@ def _reason_of(reader, variables, missing, misshapen):
 def save(folder: str, step: int, values: Mapping[str, object], keep: int | None) -> str:
     """Writes `model.ckpt-STEP`, whole or not at all, and removes the oldest checkpoints beyond `keep`.
 
+    With `keep`, it removes those of later steps too, which were there before a training went back.
+
     Args:
       folder: where to; it is made if it is not there.
       step: in the name.
@@ -290,8 +302,9 @@ def save(folder: str, step: int, values: Mapping[str, object], keep: int | None)
     prefix = os.path.join(folder, f'model.ckpt-{step}')
     part = os.path.join(folder, f'{_PART}model.ckpt')
     named = [path for path in (_local(folder, name) for name in _named(folder)) if _exists(path)]
-    others = [path for path in named if path != prefix]
-    dropped = [*others, prefix][:-keep] if keep else []
+    # Those of later steps are of a course that was given up.
+    others = [path for path in named if path != prefix and not (keep and _step(path) > step)]
+    dropped = [path for path in named if path not in (*others, prefix)] + ([*others, prefix][:-keep] if keep else [])
     try:
         tf.io.gfile.makedirs(folder)
         with tf.device('/cpu:0'):
@@ -305,21 +318,24 @@ def save(folder: str, step: int, values: Mapping[str, object], keep: int | None)
         if prefix in named:     # its two files are not replaced at once: until they are, another one is the newest
             if not others:
                 others = [_copy(prefix, os.path.join(folder, f'earlier-{os.path.basename(prefix)}'))]
-                dropped = others
+                dropped += others
             _name(folder, others)
         for suffix in _SUFFIXES:
             tf.io.gfile.rename(part + suffix, prefix + suffix, overwrite=True)
-        _name(folder, [path for path in (*others, prefix) if path not in dropped])
+        remain = [path for path in (*others, prefix) if path not in dropped]
+        _name(folder, [*dropped, *remain])      # what is named still, a later call would remove after a kill
+        for path in dropped:
+            _remove(path)
+        if dropped:
+            _name(folder, remain)
     except (tf.errors.OpError, OSError) as error:
-        earlier = latest(folder)
+        newest = latest(folder)
         raise CheckpointError(
             f'The checkpoint of step {step} could not be written to {folder}: {_reason(error)}. '
-            + (f'The last whole one is {earlier}.' if earlier else 'There is no earlier one.')
+            + (f'The last whole one is {newest}.' if newest else 'There is no earlier one.')
         ) from None
     finally:
         _remove(part)
-    for path in dropped:
-        _remove(path)
     return prefix
 
 

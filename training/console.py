@@ -70,7 +70,7 @@ def quiet_tensorflow(verbose: bool) -> Iterator[None]:
 
             tf.get_logger().setLevel('ERROR')
             tf.config.list_physical_devices()
-        except BaseException:
+        except Exception:       # Ctrl-C is none of TensorFlow's
             sys.stderr.flush()
             hidden.seek(0)
             os.write(kept, hidden.read())

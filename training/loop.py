@@ -80,6 +80,8 @@ def _train(config, dataset, strategy, chief, changed, say):
     owed = config.eval_every and start == last and start not in read_records(config.train_dir).get('eval_loss', {})
     if last is not None and start >= last and not owed:
         say(f'The training is at step {start} already; {_asked(config)} asks for no more.')
+        if chief:
+            _draw(config, say)      # a kill may have come before
         return str(resumed)
     if chief:
         saved = config
@@ -114,10 +116,14 @@ def _train(config, dataset, strategy, chief, changed, say):
             raise
         raise RunError(f'{fault} {_kept(config)}') from None
     if chief:
-        picture = curves.draw(config.train_dir)
-        if picture:
-            say(f'The curves are in {picture}.')
+        _draw(config, say)
     return path
+
+
+def _draw(config, say):
+    picture = curves.draw(config.train_dir)
+    if picture:
+        say(f'The curves are in {picture}.')
 
 
 def _asked(config):
@@ -284,11 +290,16 @@ class _Loop:
             raise RunError(f'{fault}{hint}. {_kept(self.config)}') from None
         self.rollbacks -= 1
         factor = float(self.trainer.rate_factor) / 2
+        # Should this course have begun by going back, where it began may be spoilt: the rates tell what is older.
+        kept = checkpoints.kept(self.config.train_dir)
+        older = [path for path in kept if _saved_rate_factor(path) != _saved_rate_factor(self.prefix)]
+        self.prefix = next(iter(older), self.prefix)
         with self.strategy.scope():
             self.trainer.resume(self.prefix)
             self.trainer.rate_factor.assign(factor)
         step = int(self.trainer.optimizer.iterations)
         self.history = [(at, value) for at, value in self.history if at <= step]
+        self.prefix = self._write(step)     # with the rate, so that a kill does not undo it
         if self.chief:
             self.records.rewind(step)
         self.say(f'{fault}. Back to {self.prefix}, at half the learning rate.')
@@ -333,6 +344,11 @@ class _Loop:
         self.say(f'Stopped early: the best {config.best_metric} ({best:.4f}) is {since} evaluations old. Its '
                  f'checkpoint is in {os.path.join(config.train_dir, "best")}.')
         return True
+
+
+def _saved_rate_factor(prefix):
+    reader, name = checkpoints.Reader(prefix), 'training/learning_rate_factor'
+    return reader.value(name).item() if name in reader.shapes else 1.0
 
 
 def _nowhere():
