@@ -11,7 +11,8 @@ FAULTS_NEAR = 1024  # An error is searched for in this many examples from where 
 def make_batches(dataset: Dataset, preprocess: Callable[[tf.Tensor, tf.Tensor], tf.Tensor], batch_size: int, *,
                  training: bool, seed: int = 0, start_step: int = 0, labels_offset: int = 0,
                  num_threads: int | None = None, num_readers: int | None = None, num_shards: int = 1,
-                 shard_index: int = 0) -> tf.data.Dataset:
+                 shard_index: int = 0,
+                 window: Callable[[tf.Tensor, tf.Tensor], tf.Tensor] | None = None) -> tf.data.Dataset:
     """Batches of preprocessed images and labels.
 
     In training they are shuffled, endless and all full, and batch n is a function of (seed, n) alone: beginning at
@@ -31,6 +32,8 @@ def make_batches(dataset: Dataset, preprocess: Callable[[tf.Tensor, tf.Tensor], 
       num_readers: files read in parallel; None for as many as help.
       num_shards: the number of workers that share each step, with a batch each.
       shard_index: which of them this one is.
+      window: from the shape of an image, int32 [3], and its seed to the part that `preprocess` is to be given: top,
+        left, height and width, int32 [4]. Of a JPEG no more is decoded than that. None for all of it.
 
     Returns:
       A `tf.data.Dataset` of (images, labels), labels int64 [batch]. Reading it raises tf.errors.OpError where an
@@ -51,12 +54,26 @@ def make_batches(dataset: Dataset, preprocess: Callable[[tf.Tensor, tf.Tensor], 
         label = element['label']
         valid = tf.logical_and(label >= labels_offset, label < dataset.num_classes)
         with tf.control_dependencies([tf.debugging.Assert(valid, ['label out of range', label, element['source']])]):
-            image = decode_image(element['image'], dataset.channels)
+            encoded = tf.identity(element['image'])
         position = start + number * num_shards + shard_index
         # Drawn, so that neighbouring positions have nothing in common.
         own_seed = tf.random.stateless_uniform([2], tf.stack([tf.constant(seed, tf.int64), position]),
                                                minval=None, maxval=None, dtype=tf.int32)
+        if window is None:
+            image = decode_image(encoded, dataset.channels)
+        else:
+            image = tf.cond(tf.io.is_jpeg(encoded), lambda: decode_part(encoded, own_seed),
+                            lambda: cut(decode_image(encoded, dataset.channels), own_seed))
+            image.set_shape([None, None, dataset.channels])
         return preprocess(image, own_seed), label - labels_offset
+
+    def decode_part(encoded, own_seed):
+        part = window(tf.io.extract_jpeg_shape(encoded), own_seed)
+        return tf.image.decode_and_crop_jpeg(encoded, part, dataset.channels)
+
+    def cut(image, own_seed):
+        top, left, height, width = tf.unstack(window(tf.shape(image), own_seed))
+        return image[top:top + height, left:left + width]
 
     examples = dataset.as_tf_data(shuffle=training, seed=seed, start=start, repeat=training,
                                   num_shards=num_shards, shard_index=shard_index, num_readers=num_readers)

@@ -1,5 +1,6 @@
 """The data that a config names: its splits, and the batches that go to the device."""
 import dataclasses
+import functools
 
 import tensorflow as tf
 
@@ -52,18 +53,36 @@ def _preprocessing_name(config):
     return config.preprocessing_name or registry.get(config.model_name).preprocessing
 
 
-def training_batches(config: TrainConfig, dataset, size: int, start_step: int = 0, num_shards: int = 1,
-                     shard_index: int = 0) -> tf.data.Dataset:
+def training_channels(config: TrainConfig, dataset: datasets.Dataset) -> int:
+    """The channels of the images that a network is trained on; ConfigError where the preprocessing is wrong."""
+    _distortion(config, 1)
+    return 1 if config.use_grayscale else dataset.channels
+
+
+def training_batches(config: TrainConfig, dataset: datasets.Dataset, size: int, start_step: int = 0,
+                     num_shards: int = 1, shard_index: int = 0) -> tf.data.Dataset:
     """Batches of one replica's step: uint8 [images, size, size, channels], distorted, and int64 [images].
 
     What is left to do, normalisation and mixing, the device does: see `Trainer.step`.
     """
+    preprocess, window = _distortion(config, size)
+    return pipeline.make_batches(
+        dataset, preprocess, config.batch_size * config.accumulate_steps, training=True, seed=config.seed,
+        start_step=start_step, labels_offset=config.labels_offset, num_threads=config.num_preprocessing_threads,
+        num_readers=config.num_readers, num_shards=num_shards, shard_index=shard_index, window=window)
+
+
+def _distortion(config, size):
+    """What is done to each image, and the part of it that is needed for that."""
     name = _preprocessing_name(config)
     try:
-        on_host, _ = preprocessing_factory.get_split_preprocessing(name, config.use_grayscale)
+        on_host, _, window = preprocessing_factory.get_split_preprocessing(name, config.use_grayscale)
     except ValueError as error:
         raise ConfigError(f'--preprocessing_name: {error}') from None
     options = {**config.augmentation(), **_inception_options(config, name)}
+    if window is not None:      # the pipeline crops
+        window = functools.partial(window, min_area=options['min_area'])
+        options['crop_image'] = False
 
     def preprocess(image, seed):
         image = on_host(image, size, size, seed=seed, **options)
@@ -71,10 +90,7 @@ def training_batches(config: TrainConfig, dataset, size: int, start_step: int = 
             image = policies.augment(image, config.auto_augment, seed, magnitude=config.randaugment_magnitude)
         return image
 
-    return pipeline.make_batches(
-        dataset, preprocess, config.batch_size * config.accumulate_steps, training=True, seed=config.seed,
-        start_step=start_step, labels_offset=config.labels_offset, num_threads=config.num_preprocessing_threads,
-        num_readers=config.num_readers, num_shards=num_shards, shard_index=shard_index)
+    return preprocess, window
 
 
 def _inception_options(config, name):

@@ -15,7 +15,7 @@ from nets import checkpoints, registry
 from training import curves, distribution, evaluation, run_folder, schedules
 from training.config import CONFIG_FILE, ConfigError, TrainConfig, evaluation_of
 from training.console import Interrupted, RunError, StopSignals
-from training.data import held_out, open_dataset, training_batches
+from training.data import held_out, open_dataset, training_batches, training_channels
 from training.progress import Progress
 from training.records import Records
 from training.records import read as read_records
@@ -64,7 +64,7 @@ def _train(config, dataset, strategy, chief, changed, say):
         say(f'{fault} The one before it is taken.')
     start = checkpoints.Reader(resumed).value('global_step').item() if resumed else 0
     last = schedules.last_step(config, dataset.num_samples, strategy.num_replicas_in_sync)
-    channels = training_batches(config, dataset, size).element_spec[0].shape[-1]
+    channels = training_channels(config, dataset)
 
     tf.random.set_seed(config.seed)
     with strategy.scope():

@@ -137,3 +137,25 @@ def test_decode_image_is_slims(extension, mode, channels):
         slims = handler.tensors_to_item({'image/encoded': tf.constant(buffer.getvalue()),
                                          'image/format': tf.constant(extension)})
         np.testing.assert_array_equal(image, slims)
+
+
+@pytest.mark.parametrize('extension', ['PNG', 'JPEG'])
+def test_a_window_is_cut_out_of_the_image(tmp_path, extension):
+    """As Pillow cuts it; of a JPEG only the window is decoded, whose edges may round another way."""
+    rows, columns = np.mgrid[:90, :120]
+    photo = Image.fromarray(np.stack([rows * 2, columns * 2, rows + columns], -1).astype(np.uint8))
+    (tmp_path / 'train' / 'a').mkdir(parents=True)
+    photo.save(tmp_path / 'train' / 'a' / f'1.{extension.lower()}', extension, **(
+        {'quality': 95} if extension == 'JPEG' else {}))
+    dataset = get_dataset('image_folder', 'train', str(tmp_path))
+
+    def window(shape, seed):
+        return tf.stack([7 + shape[0] * 0, 11, 33, 45])
+
+    found, _ = next(pipeline.make_batches(dataset, lambda image, seed: image, 1, training=True, window=window)
+                    .as_numpy_iterator())
+    assert found.shape == (1, 33, 45, 3)
+    with Image.open(next((tmp_path / 'train' / 'a').iterdir())) as image:
+        expected = np.asarray(image.convert('RGB').crop((11, 7, 11 + 45, 7 + 33)), int)
+    difference = np.abs(found[0].astype(int) - expected)
+    assert difference.max() <= (0 if extension == 'PNG' else 3)
