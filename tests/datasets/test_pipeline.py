@@ -144,9 +144,10 @@ def test_a_window_is_cut_out_of_the_image(tmp_path, extension):
     """As Pillow cuts it; of a JPEG only the window is decoded, whose edges may round another way."""
     rows, columns = np.mgrid[:90, :120]
     photo = Image.fromarray(np.stack([rows * 2, columns * 2, rows + columns], -1).astype(np.uint8))
-    (tmp_path / 'train' / 'a').mkdir(parents=True)
-    photo.save(tmp_path / 'train' / 'a' / f'1.{extension.lower()}', extension, **(
-        {'quality': 95} if extension == 'JPEG' else {}))
+    for label in 'ab':
+        (tmp_path / 'train' / label).mkdir(parents=True)
+        photo.save(tmp_path / 'train' / label / f'1.{extension.lower()}', extension, **(
+            {'quality': 95} if extension == 'JPEG' else {}))
     dataset = get_dataset('image_folder', 'train', str(tmp_path))
 
     def window(shape, seed):
