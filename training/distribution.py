@@ -194,15 +194,21 @@ def distribute(strategy: tf.distribute.Strategy, make_batches: Callable[[int, in
 
 
 def reader(strategy: tf.distribute.Strategy, variables: Sequence[Any]) -> Callable[[], list[tf.Tensor]]:
-    """A function that reads the variables.
+    """A function that reads variables, and gives every replica what it read.
 
-    Moving statistics differ between replicas, and are averaged where they are read: on several machines that is
-    communication, so that all of them must call it, at the same step, even where only the chief writes.
+    Moving statistics differ between replicas, and are averaged where they are read. On several machines that is
+    communication, so that all must call it at the same step, even where only the chief writes. As each replica has
+    the mean from then on, a training that is resumed goes on from what the checkpoint holds, as one that was not
+    stopped does, and evaluation on any replica is that of the checkpoint.
     """
     def read():
-        return [tf.convert_to_tensor(variable) for variable in variables]
+        values = [tf.convert_to_tensor(variable) for variable in variables]
+        for variable, value in zip(variables, values, strict=True):
+            if getattr(variable, 'synchronization', None) == tf.VariableSynchronization.ON_READ:
+                variable.assign(value)
+        return values
 
-    return tf.function(read, autograph=False) if num_workers(strategy) > 1 else read
+    return tf.function(read, autograph=False) if strategy.num_replicas_in_sync > 1 else read
 
 
 def total(strategy: tf.distribute.Strategy, *numbers: float) -> list[int]:
@@ -214,7 +220,13 @@ def total(strategy: tf.distribute.Strategy, *numbers: float) -> list[int]:
     if num_workers(strategy) == 1:
         return [int(number) for number in numbers]
     summed = strategy.reduce(tf.distribute.ReduceOp.SUM, tf.constant(numbers, tf.int64), axis=None)
-    return [int(number) for number in summed.numpy()]
+    return summed.numpy().tolist()
+
+
+def same_everywhere(strategy: tf.distribute.Strategy, number: int) -> bool:
+    """Whether all machines have the same number; all must ask at the same step, and all get the same answer."""
+    first, second = total(strategy, number, number * number)
+    return first * first == second * num_workers(strategy)      # Cauchy and Schwarz
 
 
 @contextlib.contextmanager
