@@ -31,8 +31,11 @@ setup(
         'tensorboard': ['tensorboard>=2.16'],
         'weights': ['safetensors>=0.5'],
         'plot': ['matplotlib>=3.8'],
+        'yaml': ['pyyaml>=6'],
+        'wandb': ['wandb>=0.16'],
+        'openvino': ['openvino>=2024.0'],
         'test': ['pytest>=8', 'pytest-xdist>=3.5', 'pillow>=10', 'scikit-learn>=1.4', 'matplotlib>=3.8',
-                 'safetensors>=0.5', 'ruff>=0.9', 'mypy>=1.13', 'setuptools>=77'],
+                 'safetensors>=0.5', 'pyyaml>=6', 'openvino>=2024.0', 'ruff>=0.9', 'mypy>=1.13', 'setuptools>=77'],
     },
     entry_points={'console_scripts': [f'{script}={script}:main' for script in SCRIPTS]},
 )

@@ -12,6 +12,7 @@ from nets import checkpoints, recompute, registry, weights
 from nets.model import Model
 from nets.weights import published
 from preprocessing import mixing, preprocessing_factory
+from preprocessing.images import split_seed
 from training import distribution, losses, optimizers, schedules
 from training.config import ConfigError, TrainConfig
 
@@ -60,7 +61,7 @@ def _computes_bfloat16(kind):
         return details.get('compute_capability', (0, 0)) >= (8, 0)
     try:
         with open('/proc/cpuinfo', encoding='utf-8') as file:
-            return any(name in file.read().split() for name in ('avx512_bf16', 'amx_bf16', 'bf16'))
+            return not {'avx512_bf16', 'amx_bf16', 'bf16'}.isdisjoint(file.read().split())
     except OSError:     # not Linux
         return False
 
@@ -219,13 +220,13 @@ class Trainer(tf.Module):
         targets = losses.hard_targets(labels, config.class_mode, num_classes)
         if images.dtype == tf.uint8:
             # Each draws from a seed of its own, none from dropout's.
-            norm_seed, mix_seed, erase_seed = tf.unstack(tf.random.split(tf.cast(seed, tf.int32), 3), 3)
+            norm_seed, mix_seed, erase_seed = split_seed(seed, 3)
             images = self._normalize(images, norm_seed)
+            if config.random_erasing:
+                images = mixing.random_erasing(images, erase_seed, config.random_erasing)
             if config.mixes:
                 images, targets = mixing.mix(images, targets, mix_seed, config.mixup_alpha, config.cutmix_alpha,
                                              config.mix_probability)
-            if config.random_erasing:
-                images = mixing.random_erasing(images, erase_seed, config.random_erasing)
         return images, targets
 
     def _regularization_loss(self):
@@ -288,7 +289,7 @@ class Trainer(tf.Module):
                 beta2_power=tf.pow(config.adam_beta2, float(step + 1)),
             )
         # A run that does without stays TF-Slim's to the last name.
-        extras = self._extras() if self.loss_scale is not None or float(self.rate_factor) != 1 else {}
+        extras = self._extras() if self.loss_scale is not None or self.rate_factor.numpy() != 1 else {}
         return {**values, **extras, 'global_step': tf.constant(step, tf.int64)}
 
     def is_finite(self) -> bool:
