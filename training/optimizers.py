@@ -54,25 +54,27 @@ def _with_own_rates(optimizer_class, scales, decays):
 def layer_scales(names: Sequence[str], trained: Sequence[str], layer_decay: float) -> list[float]:
     """What multiplies the learning rate of each trained variable: 1 at the classifier, `layer_decay` a layer below.
 
-    A layer is what stands in the second scope of the names, as `InceptionV1/Mixed_3b`: an endpoint of most networks.
+    A layer is what stands below the network's scope in the names, as `InceptionV1/Mixed_3b`: an endpoint of most
+    networks. The last is the classifier; auxiliary ones have its rate.
 
     Args:
       names: of all variables, in the order of the network.
       trained: those whose factors are wanted.
       layer_decay: from 0 to 1 (arXiv:1801.06146 has 1 / 2.6, on layers).
     """
+    roots = {name.split('/')[0] for name in names}
+    depth = 2 if len(roots - {'Head'}) == 1 else 1      # of NASNet each layer is a root
+
     def layer(name):
-        return '/'.join(name.split('/')[:2])
+        parts = name.split('/')
+        return '/'.join(parts[:1] if parts[0] == 'Head' else parts[:depth])
 
-    layers = list(dict.fromkeys(layer(name) for name in names if not _is_classifier(name)))
-    depth = {name: len(layers) - number for number, name in enumerate(layers)}
-    return [layer_decay ** depth.get(layer(name), 0) for name in trained]
+    def is_auxiliary(name):
+        return any(part.lower().startswith(('auxlogits', 'aux_')) for part in name.split('/'))
 
-
-def _is_classifier(name):
-    return name.split('/')[0] == 'Head' or any(
-        part.lower().startswith(('logits', 'auxlogits', 'aux_', 'fc8', 'predictions', 'final_layer'))
-        for part in name.split('/')[:-1])
+    layers = list(dict.fromkeys(layer(name) for name in names if not is_auxiliary(name)))
+    below = {name: number for number, name in enumerate(reversed(layers))}
+    return [layer_decay ** below.get(layer(name), 0) for name in trained]
 
 
 def decays(name: str) -> bool:

@@ -10,6 +10,7 @@ from training import flags
 from training.config import ConfigError, EvalConfig, TrainConfig
 from training.extract_config import ExtractConfig
 from training.importing import ImportConfig
+from training.recipes import RECIPES
 
 ROOT = pathlib.Path(__file__).parents[2]
 CONFIGS = [TrainConfig, EvalConfig, ExtractConfig, ImportConfig]
@@ -84,6 +85,34 @@ def test_help_lists_every_flag_with_its_default_under_its_heading(config_class, 
         entry = f'\n{section}\n  --'.split(f'\n  --{field.name} ')[1].split('\n  --')[0]
         if field.default not in (None, '') and not field.metadata['instead']:
             assert f'Default: {field.default}.' in ' '.join(entry.split())
+
+
+def test_help_begins_with_what_is_most_used():
+    """Readable in one sitting: what a first training needs comes first, TF-Slim's dead flags last."""
+    text = flags.help_text(TrainConfig, 'train_image_classifier.py', 'What it does.')
+    headings = [line for line in text.splitlines() if line.endswith(':') and not line.startswith(' ')]
+    assert headings[0] == 'Most used:' and headings[-1] == "TF-Slim's, kept for old command lines:"
+    assert len(headings) == len(set(headings))
+    first = text.split('\n\n')[2]
+    given = [line.split()[0] for line in first.splitlines() if line.startswith('  --')]
+    assert 10 <= len(given) <= 20 and given[:2] == ['--dataset_name', '--dataset_dir']
+    assert {'--model_name', '--train_dir', '--recipe', '--config', '--batch_size', '--learning_rate', '--optimizer',
+            '--num_epochs', '--max_number_of_steps', '--checkpoint_path', '--precision', '--eval_every',
+            '--num_clones'} <= set(given)
+    assert '--num_ps_tasks' in text.split(headings[-1])[1]
+
+
+def test_help_shows_what_each_recipe_sets():
+    text = flags.help_text(TrainConfig, 'train_image_classifier.py', 'What it does.')
+    entry = text.split('\n  --recipe ')[1].split('\n  --')[0]
+    parts = ' '.join(entry.split())
+    for name, (what, settings) in RECIPES.items():
+        told = parts.split(f' {name}: ')[1]
+        assert told.startswith(what)
+        assert all(f'--{flag}={value}' in told for flag, value in settings.items())
+    # What the help shows can be given as it stands.
+    given = [part for part in entry.split() if part.startswith('--') and '=' in part]
+    assert parse(*given) == RECIPES['modern'][1]
 
 
 def test_tensorflow_is_not_started_for_the_command_line():
