@@ -490,7 +490,8 @@ def _replace(folder, name, text):
 
 def _remove(prefix):
     folder, name = os.path.split(prefix)
-    for file in tf.io.gfile.listdir(folder) if tf.io.gfile.isdir(folder) else []:
+    there = tf.io.gfile.listdir(folder) if tf.io.gfile.isdir(folder) else []
+    for file in sorted(there, key=lambda file: file.endswith('.index')):    # last, as by it a later call finds the rest
         if file == name or file.startswith(name + '.'):
             tf.io.gfile.remove(os.path.join(folder, file))
 

@@ -386,6 +386,7 @@ def test_saving_that_is_killed_leaves_a_whole_one(tmp_path, kill, there, keep):
             assert not there
         saved(folder, 5, 1, **{'net/biases': two(5)})     # and it goes on
         assert biases(checkpoints.latest(folder)) == [5, 5]
+        assert not [name for name in files(folder) if name.startswith(('model.ckpt-1', 'model.ckpt-2'))]
         after += 1
     assert len(outcomes) > 4 and outcomes[-1] == 9
     first_new = outcomes.index(9)
