@@ -388,6 +388,10 @@ def test_other_settings_in_the_same_folder_are_refused_and_nothing_is_lost(tmp_p
     with pytest.raises(ConfigError, match='cannot go on so: --optimizer from rmsprop to adam. Give the old value'):
         loop.train(lenet(tmp_path, max_number_of_steps=3, optimizer='adam'), quiet)
     assert (tmp_path / 'train_config.json').read_text() == saved
+    (tmp_path / 'train_config.json').unlink()       # TF-Slim's own programs write none
+    with pytest.raises(checkpoints.CheckpointError, match='other settings(.|\n)*LeNet/conv1/weights/Adam'):
+        loop.train(lenet(tmp_path, max_number_of_steps=3, optimizer='adam'), quiet)
+    assert not (tmp_path / 'train_config.json').exists()
     for name, value in values(path).items():
         np.testing.assert_array_equal(value, before[name])
 
