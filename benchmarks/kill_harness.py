@@ -88,8 +88,8 @@ class Training:
         return 'evaluating' if evaluates and last[2] != ': held-out' and self.step() == int(last[1]) else 'steps'
 
 
-def undisturbed(training: Training) -> tuple[float, float, int]:
-    """Runs it to its end: the seconds until the first step, from there to the end, and the number of steps."""
+def undisturbed(training: Training) -> list[float]:
+    """Runs it to its end; returns the seconds until the first step, and from there to the end."""
     began, first = time.monotonic(), None
     process = training.start()
     while process.poll() is None:
@@ -99,28 +99,32 @@ def undisturbed(training: Training) -> tuple[float, float, int]:
     if process.returncode:
         sys.exit(training.log())
     first = first or time.monotonic()
-    return first - began, time.monotonic() - first, training.step()
+    return [first - began, time.monotonic() - first]
 
 
-def killed(training: Training, moments: random.Random, kills: int, seconds: tuple[float, float, int]) -> list[str]:
-    """Kills it up to so many times, and lets it end; returns what it was at, a word for each kill."""
-    start, rest, steps = seconds
+def killed(training: Training, moments: random.Random, kills: int, seconds: list[float], steps: int) -> list[str]:
+    """Kills it up to so many times, and lets it end; returns what it was at, a word for each kill.
+
+    `seconds`, until the first step and from there to the end, follow the machine's pace, which others share.
+    """
     phases: list[str] = []
     while True:
+        expected, began = seconds[0] + seconds[1] * (1 - training.step() / steps), time.monotonic()
         left, process = training.parts(), training.start()
         if len(phases) < kills:
-            wait(process, moments.uniform(0, start + rest * (1 - training.step() / steps)))
+            wait(process, moments.uniform(0, expected))
             aim = moments.choice(['', '', '', f'{PART}*', f'{PART}*', f'best/{PART}*'])
             delay = moments.uniform(0, 0.03)
             if aim:
                 while process.poll() is None and training.parts(aim) <= left:
-                    time.sleep(0.0005)
+                    time.sleep(0.002)
                 time.sleep(delay)
         else:
             process.wait()
         if process.poll() is not None:
             if process.returncode:
                 sys.exit(f'The training failed after {len(phases)} kills ({", ".join(phases)}):\n{training.log()}')
+            seconds[:] = [part * (time.monotonic() - began) / expected for part in seconds]
             return phases
         os.killpg(process.pid, signal.SIGKILL)
         process.wait()
@@ -183,11 +187,12 @@ def main() -> int:
     with tempfile.TemporaryDirectory(prefix='kills-') as name:
         reference = Training(pathlib.Path(name, 'undisturbed'), flags)
         seconds = undisturbed(reference)
-        print(f'Undisturbed: {seconds[0]:.1f} s to the first step, {seconds[1]:.1f} s for {seconds[2]} steps.',
-              flush=True)
+        steps = reference.step()
+        print(f'Undisturbed: {seconds[0]:.1f} s to the first step, {seconds[1]:.1f} s for {steps} steps.', flush=True)
         while phases.total() < options.kills:
             training = Training(pathlib.Path(name, f'training{len(endings)}'), flags)
-            own = killed(training, moments, min(options.kills_per_training, options.kills - phases.total()), seconds)
+            own = killed(training, moments, min(options.kills_per_training, options.kills - phases.total()), seconds,
+                         steps)
             phases.update(own)
             endings.append({'kills': own, 'differences': differences(reference.folder, training.folder)})
             wrong = endings[-1]['differences']
