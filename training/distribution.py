@@ -21,6 +21,10 @@ _LOST = (tf.errors.UnavailableError, tf.errors.AbortedError, tf.errors.Cancelled
 _SECONDS_TO_NOTICE = 3      # until every machine has seen that one is gone
 
 
+def _print(line):
+    print(line, flush=True)     # who waits for a machine looks at a log file
+
+
 class WorkerLost(RunError):
     """Another machine died or cannot be reached; `restart` goes on from the last checkpoint once it is back."""
 
@@ -31,7 +35,7 @@ class _Cluster(NamedTuple):
     task: int
 
 
-def make_strategy(config: TrainConfig, say: Callable[[str], None] = print) -> tf.distribute.Strategy:
+def make_strategy(config: TrainConfig, say: Callable[[str], None] = _print) -> tf.distribute.Strategy:
     """The strategy that a config names: for one device or `num_clones`, for `worker_hosts` or TF_CONFIG, for a TPU.
 
     For several machines it must come before anything else makes TensorFlow open its devices, be it a tensor; listing
@@ -240,7 +244,7 @@ def noticing_loss(strategy: tf.distribute.Strategy) -> Iterator[None]:
         raise WorkerLost(f'Another machine was lost: {_first_line(error)}') from None
 
 
-def restart(lost: WorkerLost, say: Callable[[str], None] = print) -> None:
+def restart(lost: WorkerLost, say: Callable[[str], None] = _print) -> None:
     """Starts this program again, with the command line that it has; does not return.
 
     TensorFlow's connections cannot be mended within a process. The new one waits for all machines, and they resume
