@@ -111,7 +111,7 @@ class TrainConfig(_TrainedConfig):
     keep_checkpoints: int = flag(5, 'How many checkpoints are kept, the newest ones.', _RUN, minimum=1)
     seed: int = flag(0, 'Of initial weights, data order, augmentation and dropout.', _RUN, minimum=0,
                      maximum=2**63 - 1)
-    rollbacks: int = flag(0, 'So many times, a loss that is not a number takes the training back to the last '
+    rollbacks: int = flag(0, 'So many times, a loss that is not a number takes the training back to an earlier '
                           'checkpoint, and goes on at half the learning rate.', _RUN, minimum=0)
     wandb_project: str | None = flag(None, 'Also report to this project of Weights & Biases (pip install wandb).', _RUN)
 
@@ -395,4 +395,5 @@ def load_train_config(train_dir: str) -> TrainConfig | None:
         with open(path, encoding='utf-8') as file:
             return TrainConfig(**json.load(file))
     except (OSError, ValueError, TypeError) as error:
-        raise ConfigError(f'{path} is not the config of a training: {error}') from None
+        raise ConfigError(f'{path} is not the config of a training ({error}); without that file the flags alone say what '
+                          'is trained.') from None

@@ -76,8 +76,31 @@ def evaluate(config: EvalConfig, say: Callable[[str], None] = print) -> dict:
     return results
 
 
+def counter(config: EvalConfig, model: Model, strategy: tf.distribute.Strategy | None = None) -> Callable:
+    """The function of a batch by which `measure` counts; a training that evaluates often makes it once.
+
+    It returns float32 [4]: of all replicas, how many images are right, how many are so among the first five classes,
+    the sum of their cross-entropies, and their number.
+    """
+    strategy, mode = strategy or tf.distribute.get_strategy(), config.class_mode
+
+    def count(images, labels):
+        logits = tf.cast(model(_with_spare(images)), tf.float32)[:_length(labels)]
+        targets = losses.hard_targets(labels, mode, logits.shape[-1])
+        number = tf.cast(_length(labels), tf.float32)
+        # The mean of none is not a number.
+        entropy = tf.where(number > 0, losses.cross_entropy(logits, targets, mode) * number, 0.0)
+        return tf.concat([tf.reduce_sum(losses.right(logits, targets, mode), -1), [entropy, number]], 0)
+
+    @tf.function(autograph=False, reduce_retracing=True)
+    def count_all(images, labels):
+        return strategy.reduce('SUM', strategy.run(count, (images, labels)), axis=None)
+
+    return count_all
+
+
 def measure(config: EvalConfig, model: Model, dataset: datasets.Dataset,
-            strategy: tf.distribute.Strategy | None = None) -> dict:
+            strategy: tf.distribute.Strategy | None = None, count_all: Callable | None = None) -> dict:
     """Evaluates a model as it is, each image exactly once.
 
     Args:
@@ -85,6 +108,7 @@ def measure(config: EvalConfig, model: Model, dataset: datasets.Dataset,
       model: the network.
       dataset: the split.
       strategy: whose replicas share the images; None for one.
+      count_all: from `counter`, of the same arguments; None makes one.
 
     Returns:
       `Accuracy` and `Recall_5` in 0..1, `loss`, the mean cross-entropy, and `num_images`.
@@ -92,21 +116,8 @@ def measure(config: EvalConfig, model: Model, dataset: datasets.Dataset,
     Raises:
       datasets.DatasetError: an image cannot be used.
     """
-    strategy = strategy or tf.distribute.get_strategy()
-    size, mode = _size(config), config.class_mode
-
-    def count(images, labels):
-        logits = tf.cast(model(_with_spare(images)), tf.float32)[:_length(labels)]
-        targets = losses.hard_targets(labels, mode, logits.shape[-1])
-        entropy = losses.cross_entropy(logits, targets, mode) * tf.cast(_length(labels), tf.float32)
-        entropy = tf.where(tf.equal(_length(labels), 0), 0.0, entropy)       # the mean of none is not a number
-        right = tf.reduce_sum(losses.right(logits, targets, mode), -1)
-        return tf.concat([right, [entropy, tf.cast(_length(labels), tf.float32)]], 0)
-
-    @tf.function(autograph=False, reduce_retracing=True)
-    def count_all(images, labels):
-        return strategy.reduce('SUM', strategy.run(count, (images, labels)), axis=None)
-
+    strategy, size = strategy or tf.distribute.get_strategy(), _size(config)
+    count_all = count_all or counter(config, model, strategy)
     batches = distribution.distribute(strategy, lambda shards, shard: evaluation_batches(
         config, dataset, size, shards, shard), endless=False)
     replicas = strategy.num_replicas_in_sync

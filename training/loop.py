@@ -153,7 +153,11 @@ class _Loop:
         self.steps_per_loop = config.steps_per_loop or (1 if on_cpu else 10)
         self._train = tf.function(self._train_steps, autograph=False)
         self.stages = self._stages_of(schedules.image_sizes(config, size, last))
-        self.held_out = held_out(evaluation_of(config, config.train_dir)) if config.eval_every else None
+        if config.eval_every:
+            self.evaluation = evaluation_of(config, config.train_dir, batch_size=config.eval_batch_size,
+                                            max_num_batches=config.eval_max_batches)
+            self.held_out = held_out(self.evaluation)
+            self._count = evaluation.counter(self.evaluation, trainer.model, strategy)
         self.metric = f'eval_{config.best_metric}'
         self.history = [(at, value) for at, value in sorted(read_records(config.train_dir).get(self.metric, {}).items())
                         if at < start]
@@ -268,20 +272,21 @@ class _Loop:
                 train_accuracy=accuracy, train_recall_5=recall)
 
     def _save(self, step):
-        if not self.trainer.is_finite():
-            raise _NotFinite(f'A weight is not a number after step {step}: try a lower --learning_rate '
-                             f'(now {float(self.trainer.rate(step)):.4g})')
         if self.chief:
             self.records.flush()
         self.prefix, self.saved_at = self._write(step), time.monotonic()
 
     def _write(self, step):
+        """Writes a checkpoint of all that is a number; all machines read, and the chief writes."""
         names, values = zip(*self.trainer.values(step).items(), strict=True)
-        values = distribution.reader(self.strategy, values)()
+        values = dict(zip(names, distribution.reader(self.strategy, values)(), strict=True))
+        for name, value in values.items():
+            if value.dtype.is_floating and not tf.reduce_all(tf.math.is_finite(value)):
+                raise _NotFinite(f'{name} is not a number after step {step}: try a lower --learning_rate '
+                                 f'(now {float(self.trainer.rate(step)):.4g})')
         if not self.chief:
             return os.path.join(self.config.train_dir, f'model.ckpt-{step}')
-        return checkpoints.save(self.config.train_dir, step, dict(zip(names, values, strict=True)),
-                                self.config.keep_checkpoints)
+        return checkpoints.save(self.config.train_dir, step, values, self.config.keep_checkpoints)
 
     def _roll_back(self, fault):
         """Goes back to the last checkpoint at half the learning rate, if that is asked for; returns its step."""
@@ -289,7 +294,7 @@ class _Loop:
             hint = '' if self.config.rollbacks else ', or --rollbacks=3'
             raise RunError(f'{fault}{hint}. {_kept(self.config)}') from None
         self.rollbacks -= 1
-        factor = float(self.trainer.rate_factor) / 2
+        factor = self.trainer.rate_factor.numpy() / 2     # float() takes no variable of several replicas
         # Should this course have begun by going back, where it began may be spoilt: the rates tell what is older.
         kept = checkpoints.kept(self.config.train_dir)
         older = [path for path in kept if _saved_rate_factor(path) != _saved_rate_factor(self.prefix)]
@@ -308,10 +313,8 @@ class _Loop:
     def _evaluate(self, step, progress):
         """Evaluates, keeps the best; returns whether the training should stop."""
         config, larger = self.config, _LARGER_IS_BETTER[self.config.best_metric]
-        settings = evaluation_of(config, self.prefix, batch_size=config.eval_batch_size,
-                                 max_num_batches=config.eval_max_batches)
         with progress.paused(), self.trainer.averaged():
-            figures = evaluation.measure(settings, self.trainer.model, self.held_out, self.strategy)
+            figures = evaluation.measure(self.evaluation, self.trainer.model, self.held_out, self.strategy, self._count)
         progress.note(f'step {step}: held-out {self.held_out.split_name}: accuracy {figures["Accuracy"]:.4f}  '
                       f'recall_5 {figures["Recall_5"]:.4f}  loss {figures["loss"]:.4f}')
         found = {'eval_accuracy': figures['Accuracy'], 'eval_recall_5': figures['Recall_5'],

@@ -18,8 +18,8 @@ RECIPES: Mapping[str, tuple[str, Mapping[str, Any]]] = {
     'slim': ("TF-Slim's own defaults.", {}),
     'modern': (
         'From scratch on some thousands of photos, for tens of epochs.',
-        dict(num_epochs=60.0, optimizer='adamw', opt_epsilon=1e-7, learning_rate=0.002, weight_decay=0.05,
-             no_decay_on_bias_and_norm=True, warmup_epochs=2.0, learning_rate_decay_type='cosine',
-             end_learning_rate=1e-5, clip_gradient_norm=1.0, label_smoothing=0.1, moving_average_decay=0.998,
-             min_crop_area=0.35, cutmix_alpha=1.0, mix_probability=0.5, initial_image_scale=0.6, precision='auto')),
+        dict(num_epochs=30.0, optimizer='adamw', opt_epsilon=1e-7, learning_rate=0.001, weight_decay=0.05,
+             no_decay_on_bias_and_norm=True, warmup_epochs=1.0, learning_rate_decay_type='cosine',
+             end_learning_rate=1e-5, label_smoothing=0.1, moving_average_decay=0.998, min_crop_area=0.5,
+             distort_colors=False, precision='auto')),
 }

@@ -17,7 +17,7 @@ def locked(folder: str) -> Iterator[None]:
     """Keeps other trainings out of a folder, which is made if it is not there.
 
     The lock is the operating system's, and goes with the process, however that ends. Folders that are not local
-    (gs://) have none.
+    (gs://) have none. A folder that was made for a training that is refused goes again.
 
     Raises:
       RunError: a training is at work in it, or the folder cannot be written to.
@@ -26,7 +26,7 @@ def locked(folder: str) -> Iterator[None]:
         yield
         return
     import fcntl
-    path = os.path.join(folder, _LOCK_FILE)
+    path, made = os.path.join(folder, _LOCK_FILE), not os.path.exists(folder)
     try:
         os.makedirs(folder, exist_ok=True)
         file = open(path, 'a+', encoding='utf-8')
@@ -48,7 +48,14 @@ def locked(folder: str) -> Iterator[None]:
             file.truncate(0)
             file.write(f'process {os.getpid()} on {socket.gethostname()}\n')
             file.flush()
-        yield
+        try:
+            yield
+        except BaseException:
+            with contextlib.suppress(OSError):
+                if made and os.listdir(folder) == [_LOCK_FILE]:
+                    os.remove(path)
+                    os.rmdir(folder)
+            raise
 
 
 def changes(config: TrainConfig) -> list[str]:

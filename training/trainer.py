@@ -292,10 +292,6 @@ class Trainer(tf.Module):
         extras = self._extras() if self.loss_scale is not None or self.rate_factor.numpy() != 1 else {}
         return {**values, **extras, 'global_step': tf.constant(step, tf.int64)}
 
-    def is_finite(self) -> bool:
-        """Whether all trained variables are numbers."""
-        return bool(tf.reduce_all([tf.reduce_all(tf.math.is_finite(variable)) for variable in self.trained]))
-
     @contextlib.contextmanager
     def averaged(self) -> Iterator[None]:
         """Within it, the model has the moving averages, where the training keeps some."""

@@ -369,9 +369,7 @@ def test_missing_variables_are_left_alone_only_on_request(tmp_path):
 
 
 @pytest.mark.parametrize('changes', [
-    dict(num_clones=64), *(pytest.param(changes, marks=pytest.mark.xfail(
-        strict=True, reason='the lock of training/run_folder.py makes the folder before these settings are looked at'))
-        for changes in (dict(checkpoint_path='part'), dict(model_name='inception_v1', final_endpoint='Mixed_9z')))],
+    dict(num_clones=64), dict(checkpoint_path='part'), dict(model_name='inception_v1', final_endpoint='Mixed_9z')],
     ids=str)
 def test_a_training_that_is_refused_leaves_no_folder(tmp_path, monkeypatch, changes):
     monkeypatch.chdir(tmp_path)
