@@ -286,6 +286,12 @@ class TrainConfig(_TrainedConfig):
                 raise ConfigError(f'--worker_hosts: {host} must be of the form host:port.')
         if len(set(hosts)) < len(hosts):
             raise ConfigError(f'--worker_hosts={self.worker_hosts}: a machine is named twice.')
+        if self.sync_batch_norm:
+            # Replicas talk to each other in the forward pass: not in a loop, nor under XLA or twice.
+            for name, on in (('accumulate_steps', self.accumulate_steps > 1), ('recompute', self.recompute),
+                             ('jit_compile', self.jit_compile == 'true')):
+                if on:
+                    raise ConfigError(f'--sync_batch_norm does not go with --{name}={getattr(self, name)}.')
         if self.tpu and hosts:
             raise ConfigError('--tpu and --worker_hosts: a TPU knows its own machines; give one of the two.')
 
@@ -395,5 +401,5 @@ def load_train_config(train_dir: str) -> TrainConfig | None:
         with open(path, encoding='utf-8') as file:
             return TrainConfig(**json.load(file))
     except (OSError, ValueError, TypeError) as error:
-        raise ConfigError(f'{path} is not the config of a training ({error}); without that file the flags alone say what '
-                          'is trained.') from None
+        raise ConfigError(f'{path} is not the config of a training ({error}); without that file the flags alone say '
+                          'what is trained.') from None

@@ -49,7 +49,8 @@ def train(config: TrainConfig, say: Callable[[str], None] = print) -> str:
     chief = distribution.is_chief(strategy)
     changed = run_folder.changes(config)
     dataset = open_dataset(config)
-    with run_folder.locked(config.train_dir) if chief else contextlib.nullcontext():
+    with distribution.noticing_loss(strategy), \
+            run_folder.locked(config.train_dir) if chief else contextlib.nullcontext():
         return _train(config, dataset, strategy, chief, changed, say if chief else _silent)
 
 
@@ -63,6 +64,9 @@ def _train(config, dataset, strategy, chief, changed, say):
     for fault in faults:
         say(f'{fault} The one before it is taken.')
     start = checkpoints.Reader(resumed).value('global_step').item() if resumed else 0
+    if not distribution.same_everywhere(strategy, start):
+        raise ConfigError(f'--train_dir={config.train_dir}: here it is at step {start}, and on another machine at '
+                          'another: all must have the same folder, on a disk that they share.')
     last = schedules.last_step(config, dataset.num_samples, strategy.num_replicas_in_sync)
     channels = training_channels(config, dataset)
 
@@ -97,10 +101,10 @@ def _train(config, dataset, strategy, chief, changed, say):
     say(f'Training {config.model_name} ({trainer.num_parameters:,} parameters) on {dataset} at {size}x{size} in '
         f'{trainer.dtype}: {batch}, {steps}. Checkpoints go to {config.train_dir}.')
     try:
-        with contextlib.ExitStack() as stack:
-            stack.enter_context(distribution.noticing_loss(strategy))
-            records = stack.enter_context(_records(config, start)) if chief else None
+        with distribution.noticing_loss(strategy), \
+                _records(config, start) if chief else contextlib.nullcontext() as records:
             path = _Loop(config, trainer, strategy, dataset, size, records, start, last, say).run(start)
+            distribution.total(strategy, 0)     # nobody leaves before the chief has written all
     except tf.errors.ResourceExhaustedError as error:
         if 'No space left' in error.message:
             raise RunError(f'The disk of --train_dir={config.train_dir} is full. {_kept(config)}') from None

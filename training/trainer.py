@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 import tensorflow as tf
 
 import datasets
+import tf_slim_compat
 from nets import checkpoints, recompute, registry, weights
 from nets.model import Model
 from nets.weights import published
@@ -85,7 +86,8 @@ class Trainer(tf.Module):
         self.rate = schedules.learning_rate(config, dataset.num_samples, self.replicas, self.rate_factor)
         self.optimizer = optimizers.make_optimizer(config, self.rate, self.trained, *self._own_rates())
         self.averages = [
-            tf.Variable(variable, trainable=False, aggregation=tf.VariableAggregation.MEAN)
+            tf.Variable(variable, trainable=False, aggregation=tf.VariableAggregation.MEAN,
+                        synchronization=tf.VariableSynchronization.ON_READ)
             for variable in (self.model.variables if config.moving_average_decay else [])
         ]
         # float16 has no gradients below 6e-8: the loss is enlarged by as much as they can bear.
@@ -197,7 +199,8 @@ class Trainer(tf.Module):
         weights = None if self.class_weights is None else losses.image_weights(hard, self.class_weights)
         targets = losses.smoothed(hard, config.class_mode, config.label_smoothing)
         with tf.GradientTape() as tape:
-            with recompute.recomputed(config.recompute) as rows:
+            with recompute.recomputed(config.recompute) as rows, \
+                    tf_slim_compat.synchronized_batch_norm(config.sync_batch_norm):
                 logits, end_points = model.build(tf.cast(images, self.dtype), True, warm, seed, step)
             if config.recompute and not rows:
                 raise ConfigError(f'--recompute: {config.model_name} is not built row by row, and cannot; make '

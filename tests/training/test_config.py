@@ -255,10 +255,10 @@ def write(folder, text, name='settings.json'):
 def test_flags_go_before_the_file_and_that_before_the_recipe(tmp_path):
     recipe = RECIPES['modern'][1]
     path = write(tmp_path, dict(learning_rate=0.5, batch_size=16, label_smoothing=0.3, model_name='lenet'))
-    config = train_config(dict(config=path, recipe='modern', batch_size=8, clip_gradient_norm=7.0))
-    assert (config.batch_size, config.clip_gradient_norm) == (8, 7.0)
+    config = train_config(dict(config=path, recipe='modern', batch_size=8, weight_decay=7.0))
+    assert (config.batch_size, config.weight_decay) == (8, 7.0)
     assert (config.learning_rate, config.label_smoothing, config.model_name) == (0.5, 0.3, 'lenet')
-    changed = {'learning_rate', 'label_smoothing', 'clip_gradient_norm'}
+    changed = {'learning_rate', 'label_smoothing', 'weight_decay'}
     assert changed < set(recipe)
     assert all(getattr(config, name) == value for name, value in recipe.items() if name not in changed)
     assert config.dataset_name == 'imagenet'        # TF-Slim's, as the file names a network
@@ -277,7 +277,7 @@ def test_all_of_these_go_before_the_quickstart(tmp_path):
     config = train_config(dict(config=path, train_image_size=24))
     assert config == TrainConfig(**{**QUICKSTART, 'batch_size': 16, 'train_image_size': 24, 'config': path})
     modern = train_config(dict(recipe='modern'))
-    assert (modern.dataset_name, modern.optimizer, modern.num_epochs) == ('digits', 'adamw', 60.0)
+    assert (modern.dataset_name, modern.optimizer, modern.num_epochs) == ('digits', 'adamw', 30.0)
     assert modern.max_number_of_steps is None       # the recipe's epochs stand in place of the quickstart's steps
 
 
