@@ -151,7 +151,7 @@ KERAS = [
 ]
 
 
-@pytest.mark.parametrize('settings, make', KERAS, ids=str)
+@pytest.mark.parametrize('settings, make', KERAS, ids=['clipped', 'not clipped', 'adamw'])
 def test_a_step_is_kerass(tiny_networks, settings, make):
     trainer, (images, labels) = plain_trainer(**settings), digits()
     copies = [tf.Variable(value, name=f'{name.split("/")[-1]}_{number}') for number, (name, value) in enumerate(
