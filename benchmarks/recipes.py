@@ -4,7 +4,7 @@
     python benchmarks/recipes.py --images=digits --seconds=60 --seeds=3
 
 `--images` is a tree of class folders, of which a tenth is held out, or `digits`. Every way sees the same images, and
-has so many seconds of steps: each rate is measured first, in a run of its own, so that schedules end with the time.
+has so many seconds of steps: the rates are measured first, in runs of their own, so that schedules end with the time.
 What is not counted is what comes before the first step, and evaluation. The ways take turns; figures are the accuracy
 on the held-out images, mean and standard deviation over the seeds. Keras's way is `image_dataset_from_directory`,
 random flips, `keras.applications.InceptionV3(weights=None)`, Adam at its defaults, `fit`, in its faster precision.
@@ -40,6 +40,7 @@ def main() -> None:
     parser.add_argument('--output_dir', help='keep the runs, and results.json')
     parser.add_argument('--keras', help=argparse.SUPPRESS)      # this program as the worker of Keras's way
     args = parser.parse_args()
+    args.rates = {}
     if args.keras:
         print(json.dumps(keras_way(**json.loads(args.keras))))
         return
@@ -89,19 +90,19 @@ def ours(args, images, way, seed, folder):
         flags += ['--dataset_name=digits', '--preprocessing_name=lenet']
     else:
         flags += ['--dataset_name=image_folder', f'--dataset_dir={images}']
-    with tempfile.TemporaryDirectory() as rated:
-        train([*flags, '--initial_image_scale=1'], rated, RATE_STEPS)
-        rates = [float(row['images_per_second']) for row in rows(rated) if row['images_per_second']]
-    # Smaller images at first: the rate of a stage goes with the area.
-    scale = {'modern': 0.6}.get(way, 1.0)
-    sizes = [scale + (1 - scale) * stage / 3 for stage in range(4)]
-    rate = statistics.median(rates[1:]) / statistics.mean(size * size for size in sizes)
-    steps = max(1, round(args.seconds * rate / BATCH))
+    if way not in args.rates:
+        with tempfile.TemporaryDirectory() as rated:
+            train(flags, rated, RATE_STEPS)
+            args.rates[way] = statistics.median([float(row['images_per_second']) for row in rows(rated)][1:])
+    steps = max(1, round(args.seconds * args.rates[way] / BATCH))
     train(flags, folder, steps)
     done = program('eval_image_classifier.py', f'--checkpoint_path={folder}')
     accuracy = float(next(line for line in done.stdout.splitlines() if line.startswith('eval/Accuracy'))[14:-1])
-    spent = sum(BATCH * (int(row['step']) - before) / float(row['images_per_second'])
-                for before, row in zip([0, *(int(row['step']) for row in rows(folder))], rows(folder), strict=False))
+    logged = [(int(row['step']), float(row['images_per_second'])) for row in rows(folder) if row['images_per_second']]
+    # In the first interval the step was traced: it counts at the rate of the second.
+    pace = [logged[1][1], *(rate for _, rate in logged[1:])]
+    spent = sum(BATCH * (step - before) / rate
+                for before, (step, _), rate in zip([0, *(step for step, _ in logged)], logged, pace, strict=False))
     return {'accuracy': accuracy, 'steps': steps, 'seconds': spent}
 
 

@@ -197,7 +197,8 @@ def test_images_grow(tiny_networks, tmp_path):
 
 def test_the_modern_recipe_runs(tiny_networks, tmp_path):
     given = dict(recipe='modern', dataset_name='digits', model_name='tiny_networks:tiny', train_image_size=32,
-                 batch_size=16, num_epochs=0.3, warmup_epochs=0.05, eval_every=20, train_dir=str(tmp_path))
+                 batch_size=16, num_epochs=0.3, warmup_epochs=0.05, eval_every=20, initial_image_scale=0.6,
+                 train_dir=str(tmp_path))
     said = []
     path = loop.train(train_config(given), said.append)
     assert path == str(tmp_path / 'model.ckpt-27')      # 0.3 x 1437 / 16 = 26.9
