@@ -181,6 +181,7 @@ def test_commands_in_the_text():
 def test_flags_in_the_text():
     known = {field.name for settings, _ in SCRIPTS.values() for field in dataclasses.fields(settings)}
     known |= {f'no{name}' for name in known} | {'help', 'image_size', 'num_classes', 'with', 'logdir'}
+    known |= {name for path in ROOT.glob('benchmarks/*.py') for name in re.findall(r"'--(\w+)'", path.read_text())}
     named = [name for document in DOCUMENTS for name in re.findall(r'--(\w+)', prose(document))]
     assert 'num_clones' in named and set(named) <= known
 
