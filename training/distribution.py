@@ -149,11 +149,6 @@ def _check_port(own):
                               f'{getattr(error, "strerror", None) or error}.') from None
 
 
-def num_replicas(strategy: tf.distribute.Strategy) -> int:
-    """The replicas of all machines."""
-    return strategy.num_replicas_in_sync
-
-
 def num_workers(strategy: tf.distribute.Strategy) -> int:
     """The machines that take part."""
     if not isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy):

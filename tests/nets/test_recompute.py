@@ -38,9 +38,6 @@ def test_the_same_step(dtype):
     # Each convolution of the table stands in the graph twice; the classifier once. Frozen layers keep what they had.
     assert more == 2 * convolutions - 1
     statistics = dict(zip([v.name for v in model.variables], before, strict=True))
-    moved = [not np.array_equal(variable, statistics[variable.name])
-             for variable in model.variables if 'moving_mean' in variable.name]
-    assert not any(moved)       # put back by `step`: what follows compares with what it found
     found = dict(zip([v.name for v in model.non_trainable_variables], again[1 + len(model.trainable_variables):],
                      strict=True))
     changed = {name for name, value in found.items()

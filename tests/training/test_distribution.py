@@ -54,7 +54,7 @@ def test_a_broken_tf_config(text, message, monkeypatch):
 def test_a_cluster_of_one_machine_is_none(text, monkeypatch):
     monkeypatch.setenv('TF_CONFIG', text)
     strategy = distribution.make_strategy(TrainConfig(clone_on_cpu=True), pytest.fail)
-    assert (distribution.num_replicas(strategy), distribution.num_workers(strategy)) == (1, 1)
+    assert (strategy.num_replicas_in_sync, distribution.num_workers(strategy)) == (1, 1)
     assert distribution.is_chief(strategy) and distribution.total(strategy, 3, True) == [3, 1]
 
 
