@@ -1,4 +1,4 @@
-"""The import direction: scripts -> training -> {nets, preprocessing, datasets} -> tf_slim_compat."""
+"""The import direction: scripts -> training -> {nets, preprocessing, datasets} -> the bottom layer."""
 import ast
 import pathlib
 
@@ -6,14 +6,17 @@ import pytest
 
 ROOT = pathlib.Path(__file__).parents[1]
 SCRIPT = 'scripts'
+BOTTOM = {'tf_slim_compat', 'slim_zoo_download'}
+BOTTOM_FILES = [f'{name}.py' for name in sorted(BOTTOM)]
 MAY_IMPORT = {
-    'tf_slim_compat': set(),
-    'nets': {'tf_slim_compat'}, 'preprocessing': {'tf_slim_compat'}, 'datasets': {'tf_slim_compat'},
-    'training': {'tf_slim_compat', 'nets', 'preprocessing', 'datasets'},
+    **dict.fromkeys(BOTTOM, set()),
+    'nets': BOTTOM, 'preprocessing': BOTTOM, 'datasets': BOTTOM,
+    'training': {*BOTTOM, 'nets', 'preprocessing', 'datasets'},
 }
 MAY_IMPORT[SCRIPT] = set(MAY_IMPORT)
-SCRIPTS = [path.name for path in ROOT.glob('*.py') if path.name not in ('setup.py', 'tf_slim_compat.py')]
-MODULES = sorted(['tf_slim_compat.py', *SCRIPTS, *(
+SCRIPTS = [path.name for path in ROOT.glob('*.py') if path.name not in ('setup.py', *BOTTOM_FILES)]
+ENTRIES = ['datasets/__main__.py']     # a script inside a room: `python -m datasets show` augments what it draws
+MODULES = sorted([*BOTTOM_FILES, *SCRIPTS, *(
     path.relative_to(ROOT).as_posix() for room in MAY_IMPORT for path in (ROOT / room).rglob('*.py'))])
 
 
@@ -29,7 +32,7 @@ def imported(tree):
 
 
 def faults(module, source):
-    room = SCRIPT if module in SCRIPTS else module.split('/')[0].removesuffix('.py')
+    room = SCRIPT if module in SCRIPTS + ENTRIES else module.split('/')[0].removesuffix('.py')
     for name in imported(ast.parse(source)):
         top = name.split('.')[0]
         top = SCRIPT if f'{top}.py' in SCRIPTS else top
@@ -52,6 +55,7 @@ def test_imports_go_down(module):
     ('preprocessing/images.py', 'import importlib\nimportlib.import_module("nets.lenet")'),
     ('nets/lenet.py', 'import training'),
     ('tf_slim_compat.py', 'from nets import lenet'),
+    ('slim_zoo_download.py', 'from nets import lenet'),
     ('training/loop.py', 'import train_image_classifier'),
     ('training/config.py', 'from absl import flags'),
     ('nets/lenet.py', 'from tensorflow.python.ops import nn_ops'),
@@ -62,5 +66,5 @@ def test_each_rule_can_be_broken(module, source):
 
 def test_the_rooms_are_there():
     assert {module.split('/')[0] for module in MODULES} == {
-        'tf_slim_compat.py', 'nets', 'preprocessing', 'datasets', 'training', *SCRIPTS}
+        *BOTTOM_FILES, 'nets', 'preprocessing', 'datasets', 'training', *SCRIPTS}
     assert {'train_image_classifier.py', 'eval_image_classifier.py'} <= set(SCRIPTS)

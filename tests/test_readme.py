@@ -32,7 +32,7 @@ SCRIPTS = {'train_image_classifier.py': (config.TrainConfig, config.train_config
            'extract_endpoints.py': (extract_config.ExtractConfig, extract_config.extract_config),
            'import_weights.py': (importing.ImportConfig, lambda given: importing.ImportConfig(**given))}
 QUICK = ('--max_number_of_steps=1', '--train_image_size=32', '--batch_size=4')
-PROJECT = ['nets', 'datasets', 'preprocessing', 'training', 'tf_slim_compat.py', *SCRIPTS]
+PROJECT = ['nets', 'datasets', 'preprocessing', 'training', 'tf_slim_compat.py', 'slim_zoo_download.py', *SCRIPTS]
 
 # What the program of a document begins with.
 PROGRAM = '''

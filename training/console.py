@@ -110,8 +110,9 @@ def _errors_of_the_rooms():
     # Imported here, since they need TensorFlow, which --help and a wrong flag should not wait for.
     from datasets import DatasetError
     from nets.checkpoints import CheckpointError
+    from slim_zoo_download import DownloadError
 
-    return DatasetError, CheckpointError
+    return DatasetError, CheckpointError, DownloadError
 
 
 def _say(program, message, code):

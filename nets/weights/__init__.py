@@ -6,7 +6,6 @@ from nets.checkpoints import CheckpointError, Reader, Values
 
 KERAS = ('.h5', '.hdf5')
 PYTORCH = ('.safetensors', '.pth', '.pt', '.bin')
-ARCHIVES = ('.tar.gz', '.tgz', '.tar')
 
 
 def read(path: str | os.PathLike, network: registry.Network) -> Reader | Values:

@@ -22,9 +22,10 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+import slim_zoo_download as download
 from nets import checkpoints, registry, weights
 from nets.checkpoints import CheckpointError, Reader
-from nets.weights import download, published
+from nets.weights import published
 
 ROOT = pathlib.Path(__file__).parents[2]
 VALUES = {'net/weights': np.random.RandomState(0).rand(300, 400).astype('f'), 'net/biases': np.arange(4, dtype='f')}

@@ -1,34 +1,45 @@
-"""Files from the web, downloaded once into a cache that processes share: resumed when cut off, there when whole."""
+"""Files from the web, downloaded once into a cache that processes share: resumed when cut off, there when whole.
+
+Archives among them are unpacked there, safely. Weights (`nets.weights`) and datasets (`datasets.conversion`) come so.
+"""
 import contextlib
+import gzip
 import hashlib
 import http.client
+import lzma
 import os
 import re
 import shutil
 import socket
 import ssl
 import sys
+import tarfile
 import time
 import urllib.error
 import urllib.parse
 import urllib.request
-from collections.abc import Iterator
+import zlib
+from collections.abc import Callable, Iterator
 
 from tqdm import tqdm
-
-from nets.checkpoints import CheckpointError
 
 try:
     import fcntl
 except ImportError:  # Windows: there, two processes at once should not ask for the same file
     fcntl = None  # type: ignore[assignment]
 
+ARCHIVES = ('.tar.gz', '.tgz', '.tar')
+LARGEST = 20 * 10**9  # bytes that an archive may unpack to; the largest that is published has 1.3e9
 TIMEOUT = 30.0  # seconds without a byte
 RETRIES = 4     # without a byte more than before
 PAUSE = 1.0     # seconds before the first retry; doubled for each that follows
 _LINES = 10.0   # seconds between the lines of progress where there is no terminal
 _WEB_PAGE = 'it is a web page: the file has moved, or this network asks for a login first'
 _HTML = re.compile(rb'\s*<(!doctype html|html)', re.IGNORECASE)
+
+
+class DownloadError(ValueError):
+    """A file cannot be had from the web, or is not what it should be; one sentence says why, and what to do."""
 
 
 def cache_folder() -> str:
@@ -45,7 +56,7 @@ def locked(folder: str) -> Iterator[None]:
       folder: is made if it is not there.
 
     Raises:
-      CheckpointError: the folder cannot be written.
+      DownloadError: the folder cannot be written.
     """
     with contextlib.ExitStack() as stack:
         try:
@@ -64,13 +75,57 @@ def locked(folder: str) -> Iterator[None]:
         yield
 
 
-def unwritable(path: str, error: OSError) -> CheckpointError:
+def unwritable(path: str, error: OSError) -> DownloadError:
     """The error for a file or folder of the cache that cannot be written."""
-    return CheckpointError(f'{path} cannot be written: {error.strerror or error}. Make room or give permission there, '
+    return DownloadError(f'{path} cannot be written: {error.strerror or error}. Make room or give permission there, '
                            'or set the environment variable SLIM_ZOO_CACHE to another folder.')
 
 
-def download(url: str, path: str, *, sha256: str | None = None, timeout: float | None = None) -> None:
+def fetch(source: str, *, size: int | None = None, sha256: str | None = None, md5: str | None = None,
+          timeout: float | None = None, advice: str = 'give its path',
+          look_through: Callable[[str], object] | None = None) -> str:
+    """The local path of a file on the web, or of what an archive, on the web or not, unpacks to: had once.
+
+    Once it is in the cache (`cache_folder`), no network is needed. Processes that ask for the same file at once
+    download it once.
+
+    Args:
+      source: the URL (http or https) of an archive (`ARCHIVES`) or of any other file; or the path of an archive.
+      size: of the file in bytes; None if it is not known.
+      sha256, md5: of the file, in hexadecimal; None if they are not known.
+      timeout: seconds without a byte after which a connection is given up and tried again; 30 if None.
+      advice: what to do with a file that was downloaded by hand.
+      look_through: called with the folder that an archive was unpacked to, before it is used; raises a ValueError where
+        it will not do.
+
+    Returns:
+      The path of the folder that the archive was unpacked to, or of the file.
+
+    Raises:
+      DownloadError: it cannot be downloaded, read, or written to the cache; an archive is damaged or unsafe.
+    """
+    remote = source.startswith(('http://', 'https://'))
+    name, version = _identify(source, remote)
+    packed = name.endswith(ARCHIVES)
+    # A hash that is asked for is part of the key: what is found under it has been checked.
+    key = hashlib.sha256(f'{version} {sha256}{"" if md5 is None else f" {md5}"}'.encode()).hexdigest()[:8]
+    folder = os.path.join(os.path.realpath(cache_folder()), f'{name}-{key}')
+    file, unpacked = os.path.join(folder, name), os.path.join(folder, 'unpacked')
+    ready = unpacked if packed else file
+    if not os.path.exists(ready):
+        with locked(folder):
+            if not os.path.exists(ready):  # another process may have been at work
+                if not remote:
+                    check(source, source, size, sha256, md5)
+                elif not os.path.exists(file):
+                    download(source, file, size=size, sha256=sha256, md5=md5, timeout=timeout, advice=advice)
+                if packed:
+                    _unpack(source, file if remote else source, unpacked, look_through, remove=remote)
+    return ready
+
+
+def download(url: str, path: str, *, size: int | None = None, sha256: str | None = None, md5: str | None = None,
+             timeout: float | None = None, advice: str = 'give its path') -> None:
     """Downloads a file, going on where an earlier call was cut off.
 
     Dropped connections, stalls and a server's own errors (5xx) are tried again, later and later. What has come so far
@@ -79,15 +134,16 @@ def download(url: str, path: str, *, sha256: str | None = None, timeout: float |
     Args:
       url: http or https.
       path: what the file is called when it is whole. Its folder is there, and is this process's alone; see `locked`.
-      sha256: of the file, in hexadecimal; None to go by its length alone, if the server gives it.
+      size, sha256, md5: of the file, see `fetch`; without them its length is checked alone, if the server gives it.
       timeout: seconds without a byte after which the connection is given up; `TIMEOUT` if None.
+      advice: what to do with a file that was downloaded by hand.
 
     Raises:
-      CheckpointError: it cannot be had or written, is a web page, or has another hash; says why, and what to do.
+      DownloadError: it cannot be had or written, is a web page, or has another hash; says why, and what to do.
     """
     url = urllib.parse.quote(url, safe="%/:=&?~#+!$,;'@()*[]")
     part = _Part(path + '.part')
-    advice = f'You can download it by hand, and give its path (pretrained=PATH) or put it there: {path}'
+    advice = f'You can download it by hand, and {advice} or put it there: {path}'
     _say(f'Downloading {url} to {os.path.dirname(path)}')
     failures = 0
     started = furthest = part.size()
@@ -103,30 +159,34 @@ def download(url: str, path: str, *, sha256: str | None = None, timeout: float |
             failures += 1
         if not passing or failures > RETRIES:
             kept = 'What has come is kept, and the next call goes on from there. ' if part.validator() else ''
-            raise CheckpointError(f'{url} could not be downloaded: {why}. {kept}{advice}')
+            raise DownloadError(f'{url} could not be downloaded: {why}. {kept}{advice}')
         pause = PAUSE * 2 ** max(failures - 1, 0)
         _say(f'{why}; trying again in {pause:.3g} s')
         time.sleep(pause)
     try:
-        check_hash(part.path, sha256, url)
-    except CheckpointError:
+        check(part.path, url, size, sha256, md5)
+    except DownloadError:
         part.remove()
         raise
     os.replace(part.path, path)
     part.remove()
 
 
-def check_hash(path: str, sha256: str | None, name: str) -> None:
-    """Raises CheckpointError where a file has not the SHA-256 that it should have; `name` is what the message says."""
-    if sha256 is None:
-        return
-    found = hashlib.sha256()
-    with open(path, 'rb') as file:
-        while block := file.read(1 << 20):
-            found.update(block)
-    if found.hexdigest() != sha256.lower():
-        raise CheckpointError(f'{name} is not the file that was expected: its SHA-256 is {found.hexdigest()}, and '
-                              f'should be {sha256.lower()}.')
+def check(path: str, name: str, size: int | None = None, sha256: str | None = None, md5: str | None = None) -> None:
+    """Raises DownloadError where a file has not the size or hash that it should; `name` is what the message says."""
+    if size is not None and os.path.getsize(path) != size:
+        raise DownloadError(f'{name} is not the file that was expected: it has {os.path.getsize(path)} bytes, and '
+                            f'should have {size}.')
+    for kind, wanted, digest in (('SHA-256', sha256, hashlib.sha256()),
+                                 ('MD5', md5, hashlib.md5(usedforsecurity=False))):
+        if wanted is None:
+            continue
+        with open(path, 'rb') as file:
+            while block := file.read(1 << 20):
+                digest.update(block)
+        if digest.hexdigest() != wanted.lower():
+            raise DownloadError(f'{name} is not the file that was expected: its {kind} is {digest.hexdigest()}, and '
+                                f'should be {wanted.lower()}.')
 
 
 class _Part:
@@ -201,7 +261,7 @@ def _receive(url, response, file):
     total = done + int(length) if length.isdigit() else None
     free = shutil.disk_usage(os.path.dirname(file.name)).free
     if total is not None and total - done > free:
-        raise CheckpointError(f'{url} needs {_megabytes(total - done)}, but {os.path.dirname(file.name)} has only '
+        raise DownloadError(f'{url} needs {_megabytes(total - done)}, but {os.path.dirname(file.name)} has only '
                               f'{_megabytes(free)} left. Make room there, or set the environment variable '
                               'SLIM_ZOO_CACHE to another folder.')
     with _progress(os.path.basename(file.name).removesuffix('.part'), done, total) as progress:
@@ -274,3 +334,75 @@ def _say(text):
 
 def _megabytes(size):
     return f'{size / 1e6:.3g} MB' if size < 1e9 else f'{size / 1e9:.3g} GB'
+
+
+def _identify(source, remote):
+    """The name of a file, fit for any file system; and what is another for another file."""
+    if not remote:
+        path = os.path.realpath(source)
+        if not os.path.isfile(path):
+            raise DownloadError(f'There is no file {source}.')
+        if not os.access(path, os.R_OK):
+            raise DownloadError(f'{source} cannot be read: permission denied.')
+        state = os.stat(path)
+        return os.path.basename(path), f'{path} {state.st_size} {state.st_mtime_ns}'
+    try:
+        url = urllib.parse.urlsplit(source)
+        whole = bool(url.hostname) and url.port != 0
+    except ValueError:
+        whole = False
+    if not whole:
+        raise DownloadError(f'{source} is not a URL: it should be of the form https://server/folder/file.tar.gz.')
+    return re.sub(r'[^\w.+-]', '_', url.path.rsplit('/', 1)[-1])[-100:].lstrip('.') or 'file', source
+
+
+def _unpack(source, archive, unpacked, look_through, remove):
+    """Makes the folder `unpacked`, once the archive has been read, and what is in it looked through.
+
+    With `remove`, the archive goes then, and also where it is refused.
+    """
+    part = f'{unpacked}.part'
+    try:
+        shutil.rmtree(part, ignore_errors=True)
+        os.makedirs(part)
+        _extract(source, archive, part)
+        if look_through:
+            look_through(part)
+        os.rename(part, unpacked)
+    except ValueError:
+        if remove:
+            os.remove(archive)
+        raise
+    except OSError as error:
+        raise unwritable(unpacked, error) from None
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+    if remove:
+        os.remove(archive)
+
+
+def _extract(source, archive, folder):
+    """Writes the files of an archive into a folder. Links, owners and permissions in it are of no use here."""
+    size = 0
+    try:
+        with tarfile.open(archive, 'r:*') as tar:
+            for member in tar:
+                if member.isdir():
+                    continue
+                path = os.path.realpath(os.path.join(folder, member.name))
+                if not path.startswith(folder + os.sep):
+                    raise DownloadError(f'{source} is refused: {member.name} would be written outside its folder.')
+                if not member.isfile():
+                    raise DownloadError(f'{source} is refused: {member.name} in it is a link or a device, no file.')
+                size += member.size
+                if size > LARGEST:
+                    raise DownloadError(f'{source} is refused: it has more than {LARGEST / 1e9:.3g} GB in it.')
+                os.makedirs(os.path.dirname(path), exist_ok=True)
+                with tar.extractfile(member) as packed, open(path, 'wb') as file:
+                    shutil.copyfileobj(packed, file, 1 << 20)
+            while tar.fileobj.read(1 << 20):  # gzip's checksum comes after the last file
+                pass
+    except DownloadError:
+        raise
+    except (tarfile.TarError, gzip.BadGzipFile, zlib.error, lzma.LZMAError, EOFError, ValueError) as error:
+        raise DownloadError(f'{source} is damaged, or no archive: {str(error).splitlines()[0]}.') from None
