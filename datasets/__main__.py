@@ -1,0 +1,141 @@
+"""`python -m datasets verify DIR` reads a dataset to the last byte; `python -m datasets show DIR` draws it.
+
+This is a script, as those beside the packages are: only here are a dataset and a preprocessing brought together.
+"""
+import argparse
+import contextlib
+import json
+import sys
+import threading
+import time
+
+
+def main(args: list[str] | None = None) -> int:
+    """Runs a command; returns its exit code: 1 where something is wrong with the dataset, 2 for wrong flags."""
+    parser = argparse.ArgumentParser('python -m datasets', description='Checks a dataset, or draws it.')
+    commands = parser.add_subparsers(dest='command', required=True, metavar='verify | show')
+    _add_verify(commands)
+    _add_show(commands)
+    options = parser.parse_args(args)
+
+    from training import console
+
+    with console.quiet_tensorflow(verbose=False):
+        from datasets import DatasetError
+    try:
+        return options.work(options)
+    except DatasetError as error:
+        print(f'{parser.prog} {options.command}: {error}', file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print(f'{parser.prog} {options.command}: stopped before the end.', file=sys.stderr)
+        return 130
+
+
+def _add_dataset(command):
+    command.add_argument('dir', metavar='DIR', help='the folder of the dataset')
+    command.add_argument('--dataset_name', help='the dataset, as in training; by default all TFRecord files in DIR, or '
+                                                'else its class folders')
+    command.add_argument('--split', help='one split of it; by default every one that is there')
+    command.add_argument('--file_pattern', help='of the TFRecord files, with %%s for the split where there is one')
+
+
+def _add_verify(commands):
+    command = commands.add_parser(
+        'verify', help='reads every record, and says which of them cannot be used and why',
+        description='Reads every record: checksums, features, labels, the image itself. Exit code 1 if one is bad.')
+    _add_dataset(command)
+    command.add_argument('--json', metavar='FILE', help='writes the report there too, for a program to read')
+    command.add_argument('--num_threads', type=_count, help='files read at once (one for each core)')
+    command.set_defaults(work=_verify)
+
+
+def _add_show(commands):
+    command = commands.add_parser(
+        'show', help='draws samples with their labels, before and after augmentation, and the images of each class',
+        description='Draws samples with their labels, before and after augmentation, and the images of each class.')
+    _add_dataset(command)
+    command.add_argument('--output', metavar='FILE.png', default='dataset.png', help='the picture (dataset.png)')
+    command.add_argument('--samples', type=_count, default=16, help='how many images (16)')
+    command.add_argument('--preprocessing_name', default='inception', help='the augmentation of a network or '
+                                                                           'preprocessing (inception)')
+    command.add_argument('--image_size', type=_count, default=224, help='of the augmented images, in pixels (224)')
+    command.add_argument('--seed', type=int, default=0, help='of the choice of samples and of the augmentation (0)')
+    command.set_defaults(work=_show)
+
+
+def _count(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f'{text!r} is not a whole number of at least 1')
+    return int(text)
+
+
+def _verify(options):
+    from datasets import checking
+
+    with contextlib.ExitStack() as stack:
+        report = checking.verify(
+            options.dir, options.dataset_name, options.split, options.file_pattern, options.num_threads,
+            begin=lambda total, unit: stack.enter_context(_Progress(total, unit)).add)
+    for fault in report.faults:
+        print(fault)
+    if report.fault_count > len(report.faults):
+        print(f'... and {report.fault_count - len(report.faults):,} more faults.')
+    print(report)
+    if options.json:
+        checking.write_whole(options.json, json.dumps(report.as_json(), ensure_ascii=False, indent=1).encode())
+    return 1 if report.fault_count else 0
+
+
+def _show(options):
+    from datasets import DatasetError, checking, showing
+    from datasets.dataset_factory import get_dataset
+    from preprocessing import preprocessing_factory
+
+    name = options.dataset_name or checking.guess(options.dir)
+    dataset = get_dataset(name, options.split or 'train', options.dir, options.file_pattern)
+    try:
+        on_host = preprocessing_factory.get_split_preprocessing(options.preprocessing_name, dataset.channels == 1).on_host
+    except ValueError as error:
+        raise DatasetError(f'--preprocessing_name: {error}') from None
+    size = options.image_size
+    showing.show(dataset, lambda image, seed: on_host(image, size, size, seed=seed), options.output,
+                 samples=options.samples, seed=options.seed,
+                 caption=f'as {options.preprocessing_name} augments it, {size}x{size}')
+    print(f'{dataset} is drawn in {options.output}.')
+    return 0
+
+
+class _Progress:
+    """A bar on a terminal, a line every ten seconds elsewhere."""
+
+    def __init__(self, total, unit):
+        from tqdm import tqdm
+
+        self._total, self._unit = total, unit
+        self._lock = threading.Lock()
+        self._records = self._done = 0
+        self._next = time.monotonic() + 10
+        self._bar = tqdm(total=total, unit='B' if unit == 'bytes' else f' {unit}', unit_scale=unit == 'bytes',
+                         desc='verify', dynamic_ncols=True) if sys.stderr.isatty() else None
+
+    def __enter__(self):
+        return self
+
+    def add(self, records, done):
+        with self._lock:
+            self._records, self._done = self._records + records, self._done + done
+            if self._bar is not None:
+                self._bar.update(done)
+            elif time.monotonic() > self._next:
+                self._next = time.monotonic() + 10
+                print(f'verify {self._records:,} records, {100 * self._done / max(self._total, 1):.0f} %',
+                      file=sys.stderr, flush=True)
+
+    def __exit__(self, *unused):
+        if self._bar is not None:
+            self._bar.close()
+
+
+if __name__ == '__main__':
+    sys.exit(main())
