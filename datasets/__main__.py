@@ -45,6 +45,7 @@ def _add_verify(commands):
         'verify', help='reads every record, and says which of them cannot be used and why',
         description='Reads every record: checksums, features, labels, the image itself. Exit code 1 if one is bad.')
     _add_dataset(command)
+    command.add_argument('--multi_label', action='store_true', help='a record may have several labels, or none')
     command.add_argument('--json', metavar='FILE', help='writes the report there too, for a program to read')
     command.add_argument('--num_threads', type=_count, help='files read at once (one for each core)')
     command.set_defaults(work=_verify)
@@ -75,7 +76,8 @@ def _verify(options):
 
     with contextlib.ExitStack() as stack:
         report = checking.verify(
-            options.dir, options.dataset_name, options.split, options.file_pattern, options.num_threads,
+            options.dir, options.dataset_name, options.split, options.file_pattern, options.multi_label,
+            options.num_threads,
             begin=lambda total, unit: stack.enter_context(_Progress(total, unit)).add)
     for fault in report.faults:
         print(fault)

@@ -77,10 +77,10 @@ class Report:
         for size in filter(None, (other.smallest, other.largest)):
             self._extend(size)
 
-    def count_image(self, image: 'Image', label: int) -> None:
+    def count_image(self, image: 'Image', labels: Iterable[int]) -> None:
         """Counts a sound image."""
         self.formats[image.format] += 1
-        self.labels[label] += 1
+        self.labels.update(labels)
         self._extend((image.height, image.width))
 
     def _extend(self, size):
@@ -135,7 +135,7 @@ class Unusable(ValueError):
 
 
 def verify(dataset_dir: str, dataset_name: str | None = None, split: str | None = None,
-           file_pattern: str | None = None, num_threads: int | None = None, stop: threading.Event | None = None,
+           file_pattern: str | None = None, multi_label: bool = False, num_threads: int | None = None,
            begin: Callable[[int, str], Progress] = lambda total, unit: lambda records, size: None) -> Report:
     """Reads every record of every TFRecord file in a folder, or every image of class folders or of a list.
 
@@ -145,8 +145,8 @@ def verify(dataset_dir: str, dataset_name: str | None = None, split: str | None 
         TFRecord files in the folder, or else its class folders.
       split: of that dataset; None for all that are there.
       file_pattern: of the TFRecord files, with %s for the split where there is one.
+      multi_label: whether a record may have several labels, or none.
       num_threads: files that are read at once; None for one on each core.
-      stop: set from elsewhere, it ends the work at the next record.
       begin: called once with the amount of work, and whether that is counted in 'bytes' or 'images'; returns what is
         called as the work goes on.
 
@@ -154,11 +154,11 @@ def verify(dataset_dir: str, dataset_name: str | None = None, split: str | None 
       DatasetError: there is nothing to read.
     """
     folder = os.path.expanduser(dataset_dir)
-    stop = stop or threading.Event()
+    stop = threading.Event()
     with concurrent.futures.ThreadPoolExecutor(num_threads or os.cpu_count()) as pool:
         report = Report()
         try:
-            for total, unit, work in _plan(folder, dataset_name, split, file_pattern, report, stop):
+            for total, unit, work in _plan(folder, dataset_name, split, file_pattern, multi_label, report, stop):
                 progress = begin(total, unit)
                 parts = collections.deque(pool.submit(part, progress) for part in work)
                 # In the order of the files, and each let go when it is added.
@@ -170,7 +170,7 @@ def verify(dataset_dir: str, dataset_name: str | None = None, split: str | None 
     return report
 
 
-def _plan(folder, dataset_name, split, file_pattern, report, stop):
+def _plan(folder, dataset_name, split, file_pattern, multi_label, report, stop):
     """Yields (amount of work, its unit, functions that do a part of it); fills what the report says of the whole."""
     row = find_row(dataset_name) if dataset_name else None
     if split and not row and '%s' not in (file_pattern or ''):
@@ -180,7 +180,8 @@ def _plan(folder, dataset_name, split, file_pattern, report, stop):
         files = _record_files(folder, row, split, pattern)
         if files:
             report.names = dataset_utils.read_label_file(folder) if dataset_utils.has_labels(folder) else None
-            expected = Expected(report.names, row.num_classes if row else None, row.channels if row else 3)
+            expected = Expected(report.names, row.num_classes if row else None, row.channels if row else 3,
+                                multi_label)
             for fault in _missing_shards(files):
                 report.blame(fault)
             yield (sum(map(size_of, files)), 'bytes',
@@ -266,6 +267,7 @@ class Expected(NamedTuple):
     names: Mapping[int, str] | None
     num_classes: int | None
     channels: int = 3
+    multi_label: bool = False
 
     def check_label(self, label: int) -> None:
         """Raises Unusable for a label that is none."""
@@ -311,7 +313,7 @@ def verify_images(dataset: IndexedDataset, load, start: int, stop: threading.Eve
         source = os.fspath(dataset.files[index]) if hasattr(dataset, 'files') else f'{dataset.name} image {index}'
         try:
             element = load(tf.constant(index, tf.int64))
-            _check_image_file(element['image'].numpy(), int(element['label']), dataset, report)
+            _check_image_file(element['image'].numpy(), element['label'].numpy().tolist(), dataset, report)
         except (Unusable, tf.errors.OpError) as error:
             what = f'it cannot be read: {reason(error)}' if isinstance(error, tf.errors.OpError) else str(error)
             report.bad_records += 1
@@ -341,8 +343,10 @@ def verify_dataset(dataset: Dataset, stop: threading.Event, progress: Progress) 
 
 def _check_image_file(encoded, label, dataset, report):
     report.bytes += len(encoded)
-    Expected(None, dataset.num_classes).check_label(label)
-    report.count_image(check_image(encoded, dataset.channels), label)
+    labels = [label] if isinstance(label, int) else label
+    for one in labels:
+        Expected(None, dataset.num_classes).check_label(one)
+    report.count_image(check_image(encoded, dataset.channels), labels)
 
 
 def _check_example(data, expected, report):
@@ -354,8 +358,10 @@ def _check_example(data, expected, report):
     if not features:
         raise Unusable('it holds no Example, or one without features')
     encoded, = _values(features, ENCODED, 'bytes_list', 1)
-    label, = _values(features, LABEL, 'int64_list', 1)
-    expected.check_label(label)
+    labels = [] if expected.multi_label and LABEL not in features else _values(
+        features, LABEL, 'int64_list', None if expected.multi_label else 1)
+    for label in labels:
+        expected.check_label(label)
     image = check_image(encoded, expected.channels)
     for feature, found in (('image/height', image.height), ('image/width', image.width)):
         if feature in features:
@@ -369,7 +375,7 @@ def _check_example(data, expected, report):
         if _SPELLINGS.get(stated, stated) != image.format:
             raise Unusable(f'it states image/format {stated}, but its image is {image.format}')
     report.boxes += _check_boxes(features)
-    report.count_image(image, label)
+    report.count_image(image, labels)
 
 
 def _values(features, name, kind, count=None):
@@ -401,14 +407,15 @@ def _check_boxes(features):
 
 def check_image(encoded: bytes, channels: int = 3) -> Image:
     """Decodes an image; Unusable if that cannot be done."""
-    kind = next((kind for signature, kind in _SIGNATURES.items() if encoded.startswith(signature)), None)
+    kind = next((kind for signature, kind in _SIGNATURES.items() if encoded.startswith(signature)),
+                'webp' if encoded[:4] == b'RIFF' and encoded[8:12] == b'WEBP' else None)
     if not encoded:
         raise Unusable('its image has no bytes')
     try:
         height, width, _ = decode_image(encoded, channels).shape
     except tf.errors.OpError as error:
         what = f'its image ({kind}, {len(encoded):,} bytes) cannot be decoded' if kind else \
-            f'its {len(encoded):,} bytes are no image (jpeg, png, gif, bmp)'
+            f'its {len(encoded):,} bytes are no image (jpeg, png, gif, bmp, webp)'
         raise Unusable(f'{what}: {reason(error)}') from None
     return Image(kind or 'other', height, width)
 

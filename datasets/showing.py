@@ -1,7 +1,7 @@
 """A dataset as a picture: samples with their labels, before and after augmentation, and the images of each class."""
 import io
-import logging
 import math
+import warnings
 from collections.abc import Callable
 
 import numpy as np
@@ -15,9 +15,9 @@ _SIDE = 1.35        # inches of an image
 _BAR = 0.2          # inches of a class
 _DOTS = 110         # an inch
 _BLUE, _GREY, _PAPER = '#1f6fb4', '#666666', 255
-_OTHER_SCRIPTS = ('Noto Sans CJK SC', 'Noto Sans CJK JP', 'Noto Sans SC', 'Noto Sans JP', 'Microsoft YaHei', 'PingFang SC',
-                  'Hiragino Sans', 'WenQuanYi Zen Hei', 'Droid Sans Fallback', 'Arial Unicode MS', 'Noto Sans Arabic',
-                  'Noto Sans Devanagari', 'Noto Sans Thai', 'Noto Sans Hebrew', 'Noto Emoji')
+_OTHER_SCRIPTS = ('Noto Sans CJK SC', 'Noto Sans CJK JP', 'Noto Sans SC', 'Noto Sans JP', 'Microsoft YaHei',
+                  'PingFang SC', 'Hiragino Sans', 'WenQuanYi Zen Hei', 'Droid Sans Fallback', 'Arial Unicode MS',
+                  'Noto Sans Arabic', 'Noto Sans Devanagari', 'Noto Sans Thai', 'Noto Sans Hebrew', 'Noto Emoji')
 
 Augment = Callable[[tf.Tensor, tf.Tensor], tf.Tensor]
 """From an image, uint8 [height, width, channels], and a seed, int32 [2], to what a network is trained on, uint8."""
@@ -49,9 +49,8 @@ def show(dataset: Dataset, augment: Augment, path: str, *, samples: int = 16, se
                  enumerate(dataset.as_tf_data(shuffle=True, seed=seed).take(samples).as_numpy_iterator())]
     except tf.errors.OpError as error:
         raise DatasetError(dataset.find_fault() or f'{dataset} cannot be read: {reason(error)}') from None
-    # A glyph that no font has becomes a box, which the picture shows well enough.
-    logging.getLogger('matplotlib').setLevel(logging.ERROR)
-    with matplotlib.rc_context({'font.family': _fonts()}):
+    with matplotlib.rc_context({'font.family': _fonts()}), warnings.catch_warnings():
+        warnings.filterwarnings('ignore', 'Glyph')      # that no font here has: the picture shows a box, and the label
         figure = _figure(Figure, dataset, pairs, counts, caption)
         picture = io.BytesIO()
         figure.savefig(picture, format='png', dpi=_DOTS)
@@ -79,12 +78,13 @@ def _pair(element, dataset, augment, seed, number):
 
 
 def _figure(Figure, dataset, pairs, counts, caption):
-    columns = max(1, min(len(pairs), round(math.sqrt(len(pairs) / 2 * 1.6))))
-    rows = math.ceil(len(pairs) / columns)
     names = dataset.labels_to_names or {}
     order = np.arange(len(counts)) if len(counts) <= SHOWN else np.argsort(-counts, kind='stable')[:SHOWN]
     texts = [_named(label, names) for label in order]
     bars_height = _BAR * len(order) + 0.6 + (1.6 if len(counts) > SHOWN else 0)
+    columns = max(1, min(len(pairs), round(math.sqrt(len(pairs) / 2 * 1.6))))
+    columns = min(columns, math.ceil(len(pairs) / max(1, bars_height // (_SIDE + 0.3))))    # as high as the bars
+    rows = math.ceil(len(pairs) / columns)
     grid_width, bars_width = columns * (2 * _SIDE + 0.2), 4.2 + 0.05 * max(map(len, texts))
     height = max(rows * (_SIDE + 0.3), bars_height)
     figure = Figure(figsize=(grid_width + bars_width, height + 0.8), layout='constrained')
@@ -92,10 +92,10 @@ def _figure(Figure, dataset, pairs, counts, caption):
                     f'class{"es" * (len(counts) != 1)}', x=0.01, ha='left', fontsize=14, parse_math=False)
     grid, side = figure.subfigures(1, 2, width_ratios=(grid_width, bars_width))
     grid.suptitle(f'Left as stored, right {caption}', x=0.015, ha='left', fontsize=10, color=_GREY, parse_math=False)
-    cells = grid.subplots(rows, columns, squeeze=False).flat
+    cells = grid.subplots(rows, columns, squeeze=False).ravel()
     for axes, (image, augmented, label) in zip(cells, pairs, strict=False):
         _draw_pair(axes, image, augmented, label, names)
-    for axes in list(cells)[len(pairs):]:
+    for axes in cells[len(pairs):]:
         axes.set_axis_off()
     _draw_counts(side, counts, order, texts, height)
     return figure
@@ -142,22 +142,23 @@ def _draw_counts(side, counts, order, texts, height):
                    'Images of each class', fontsize=11, loc='left')
     axes.tick_params(axis='y', length=0)
     axes.set_xticks([])
-    axes.spines['bottom'].set_visible(False)
+    axes.spines[['bottom', 'left']].set_visible(False)
     if several:
         panels[1].fill_between(np.arange(1, len(counts) + 1), np.sort(counts)[::-1], color=_BLUE, alpha=0.8, step='mid')
         panels[1].set_ylim(bottom=0)
         panels[1].set_xlim(1, len(counts))
         panels[1].tick_params(labelsize=8)
-        empty = int((counts == 0).sum())
-        panels[1].set_title(f'All classes by size: {counts.min():,} to {counts.max():,}, median '
-                            f'{np.median(counts):,.0f}{f"; {empty:,} without images" if empty else ""}', fontsize=9,
-                            loc='left')
+        title = f'All classes by size: {counts.min():,} to {counts.max():,}, median {np.median(counts):,.0f}'
+        if not counts.all():
+            title += f';\n{(counts == 0).sum():,} without any image'
+        panels[1].set_title(title, fontsize=9, loc='left')
     for panel in panels:
         panel.spines[['top', 'right']].set_visible(False)
 
 
 def _named(label, names):
-    return f'{label}  {_short(names[label], 30)}' if label in names else str(label)
+    name = names.get(label, str(label))
+    return name if name == str(label) else f'{label}  {_short(name, 30)}'
 
 
 def _short(text, length):

@@ -169,6 +169,14 @@ def test_labels_of_the_named_dataset(records, encode):
     assert 'cannot be decoded' in fault.what    # a BMP in colours is none of grey
 
 
+def test_several_labels(write, encode):
+    folder = write(*(features(image__encoded=encode(), image__class__label=labels) for labels in (0, [0, 2], [1, -1])),
+                   features(image__encoded=encode()))
+    assert [fault.record for fault in verify(folder).faults] == [1, 2, 3]
+    report = verify(folder, multi_label=True)
+    assert [fault.record for fault in report.faults] == [2] and dict(report.labels) == {0: 2, 2: 1}
+
+
 def test_a_missing_shard(flowers):
     os.remove(os.path.join(flowers, NAME))
     fault, = verify(flowers).faults
