@@ -4,7 +4,8 @@ from pathlib import Path
 from setuptools import find_packages, setup
 
 ROOMS = ['nets', 'datasets', 'preprocessing', 'training']
-SCRIPTS = ['train_image_classifier', 'eval_image_classifier', 'extract_endpoints', 'import_weights']
+SCRIPTS = ['train_image_classifier', 'eval_image_classifier', 'extract_endpoints', 'import_weights',
+           'download_and_convert_data']
 
 setup(
     name='slim-zoo',

@@ -23,14 +23,16 @@ import tensorflow as tf
 import nets.keras_model  # noqa: F401
 from datasets.registry import DATASETS
 from nets import registry
-from training import config, evaluation, extract_config, flags, importing
+from training import config, convert_config, evaluation, extract_config, flags, importing
 
 ROOT = pathlib.Path(__file__).parent.parent
 DOCUMENTS = ['README.md', *sorted(path.relative_to(ROOT).as_posix() for path in ROOT.glob('docs/*.md'))]
 SCRIPTS = {'train_image_classifier.py': (config.TrainConfig, config.train_config),
            'eval_image_classifier.py': (config.EvalConfig, config.eval_config),
            'extract_endpoints.py': (extract_config.ExtractConfig, extract_config.extract_config),
-           'import_weights.py': (importing.ImportConfig, lambda given: importing.ImportConfig(**given))}
+           'import_weights.py': (importing.ImportConfig, lambda given: importing.ImportConfig(**given)),
+           'download_and_convert_data.py': (convert_config.ConvertConfig,
+                                            lambda given: convert_config.ConvertConfig(**given))}
 QUICK = ('--max_number_of_steps=1', '--train_image_size=32', '--batch_size=4')
 PROJECT = ['nets', 'datasets', 'preprocessing', 'training', 'tf_slim_compat.py', 'slim_zoo_download.py', *SCRIPTS]
 

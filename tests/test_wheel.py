@@ -39,7 +39,8 @@ def test_wheel_holds_the_package_and_nothing_else(wheel):
     assert {path.relative_to(ROOT).as_posix() for path in pathlib.Path(ROOT, 'nets').rglob('*.py')} <= names
     tops = {name.split('/')[0] for name in names if '.dist-info' not in name}
     assert tops == {'nets', 'datasets', 'preprocessing', 'training', 'tf_slim_compat.py', 'slim_zoo_download.py',
-                    'train_image_classifier.py', 'eval_image_classifier.py', 'extract_endpoints.py', 'import_weights.py'}
+                    'train_image_classifier.py', 'eval_image_classifier.py', 'extract_endpoints.py',
+                    'import_weights.py', 'download_and_convert_data.py'}
     modules = {name for name in names if name.endswith('.py')}
     for room in ('nets', 'datasets', 'preprocessing', 'training'):
         there = {f'{room}/{file}' for file in os.listdir(os.path.join(ROOT, room)) if file.endswith('.py')}

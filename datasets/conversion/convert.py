@@ -128,7 +128,7 @@ class Conversion:
         digests = ((item.name, shard.split, digest) for shard, one in zip(shards, found, strict=True)
                    for item, digest in zip(shard.items, one['digests'], strict=True))
         problems = [*self.dropped, *(Problem(*problem) for one in found for problem in one['problems']),
-                    *duplicates(digests, 'kept')]
+                    *(problem for _, problem in duplicates(digests, 'kept'))]
         splits: dict[str, Any] = {}
         for shard, one in zip(shards, found, strict=True):
             split = splits.setdefault(shard.split, {
@@ -277,24 +277,24 @@ def without_duplicates(collection: Collection,
     workers = num_workers or os.cpu_count() or 1
     with ThreadPoolExecutor(workers) as pool:
         digests = list(in_parallel(pool, lambda pair: images.content_digest(pair[0]), items, 2 * workers))
-    found = tuple(duplicates(((item.name, split, digest) for (item, split), digest in zip(items, digests, strict=True)),
-                             images.LEFT_OUT))
-    dropped = {(problem.split, problem.name) for problem in found}
-    splits = {split: [item for item in items if (split, item.name) not in dropped]
-              for split, items in collection.splits.items()}
-    return dataclasses.replace(collection, splits=splits), found
+    found = dict(duplicates(((item.name, split, digest) for (item, split), digest in zip(items, digests, strict=True)),
+                            images.LEFT_OUT))
+    kept = [pair for number, pair in enumerate(items) if number not in found]
+    splits = {name: [item for item, split in kept if split == name] for name in collection.splits}
+    shards = {split: min(collection.num_shards[split], max(len(items), 1)) for split, items in splits.items()}
+    return dataclasses.replace(collection, splits=splits, num_shards=shards), tuple(found.values())
 
 
-def duplicates(digests: Iterable[tuple[str, str, str]], done: str) -> Iterator[Problem]:
-    """A problem for each of (name, split, digest) whose digest one before it has."""
+def duplicates(digests: Iterable[tuple[str, str, str]], done: str) -> Iterator[tuple[int, Problem]]:
+    """The number of each (name, split, digest) whose digest one before it has, and what the report says of it."""
     first: dict[str, tuple[str, str]] = {}
-    for name, split, digest in digests:
-        if not digest:
-            continue
-        other, its_split = first.setdefault(digest, (name, split))
-        if (other, its_split) != (name, split):
+    for number, (name, split, digest) in enumerate(digests):
+        if digest in first:
+            other, its_split = first[digest]
             kind = 'duplicate' if its_split == split else 'duplicate across splits'
-            yield Problem(name, split, f'{kind}: the same bytes as {other} in {its_split}', done)
+            yield number, Problem(name, split, f'{kind}: the same bytes as {other} in {its_split}', done)
+        elif digest:
+            first[digest] = (name, split)
 
 
 def _stopped(problem):

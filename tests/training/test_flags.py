@@ -8,12 +8,13 @@ import pytest
 
 from training import flags
 from training.config import ConfigError, EvalConfig, TrainConfig
+from training.convert_config import ConvertConfig
 from training.extract_config import ExtractConfig
 from training.importing import ImportConfig
 from training.recipes import RECIPES
 
 ROOT = pathlib.Path(__file__).parents[2]
-CONFIGS = [TrainConfig, EvalConfig, ExtractConfig, ImportConfig]
+CONFIGS = [TrainConfig, EvalConfig, ExtractConfig, ImportConfig, ConvertConfig]
 
 
 def parse(*arguments, config_class=TrainConfig):
@@ -76,7 +77,7 @@ def test_mistakes(argument, message):
 @pytest.mark.parametrize('asked', ['--help', '-h', '--helpshort', '--helpfull'])
 def test_help_lists_every_flag_with_its_default_under_its_heading(config_class, asked):
     with pytest.raises(flags.HelpWanted) as caught:
-        parse(asked, '--model_name=lenet', config_class=config_class)
+        parse(asked, '--verbose_tensorflow', config_class=config_class)
     text = str(caught.value)
     assert text.startswith('What it does.\n') and all(len(line) <= 100 for line in text.splitlines())
     for field in dataclasses.fields(config_class):

@@ -99,21 +99,21 @@ def read(name: str, source_dir: str | None, options: SplitOptions) -> Collection
 
     Args:
       name: one of `SOURCES`, or with `source_dir` any other, of a dataset of one's own.
-      source_dir: the folder to read: class folders, or what a dataset of `SOURCES` is published as, packed or
-        unpacked; None to download it.
+      source_dir: what to read: class folders, a list of images, or what a dataset of `SOURCES` is published as, packed
+        or unpacked; None to download it.
       options: how it is split.
 
     Raises:
       DatasetError: there is nothing of that name, or the folder is not as it should be.
       slim_zoo_download.DownloadError: a file cannot be had, or is not what it should be.
     """
-    if source_dir and not tf.io.gfile.isdir(source_dir):
-        raise DatasetError(f'there is no folder {source_dir} (--source_dir).')
+    if source_dir and not tf.io.gfile.exists(source_dir):
+        raise DatasetError(f'there is no {source_dir} (--source_dir).')
     if name not in SOURCES:
         if not source_dir:
             near = unknown('dataset', name, SOURCES)
             raise DatasetError(f'{str(near)[:-1]}; to convert images of your own, give their folder, --source_dir.')
-        return folders.own(name, source_dir, options)
+        return (folders.listed if folders.is_listed(source_dir) else folders.own)(name, source_dir, options)
     source = SOURCES[name]
     if not source_dir and not source.archives:
         raise DatasetError(f'{name} cannot be downloaded: {source.advice}')

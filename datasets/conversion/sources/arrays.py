@@ -8,10 +8,8 @@ import numpy as np
 from datasets.conversion.collection import SINGLE, Collection, Item, SplitOptions
 from datasets.conversion.sources import splitting
 from datasets.provider import DatasetError
+from datasets.registry import DATASETS
 
-_CIFAR10 = ('airplane', 'automobile', 'bird', 'cat', 'deer', 'dog', 'frog', 'horse', 'ship', 'truck')
-_FASHION = ('T-shirt/top', 'Trouser', 'Pullover', 'Dress', 'Coat', 'Sandal', 'Shirt', 'Sneaker', 'Bag', 'Ankle boot')
-_DIGITS = ('zero', 'one', 'two', 'three', 'four', 'five', 'six', 'seven', 'eight', 'nine')
 _PIXELS = 3 * 32 * 32
 _LARGEST = 10**9    # bytes of an unpacked file
 
@@ -21,7 +19,7 @@ def cifar10(folder: str, options: SplitOptions) -> Collection:
     splitting.refuse('cifar10', options)
     root = _root(folder, 'cifar-10-batches-bin', 'test_batch.bin')
     files = {'train': [f'data_batch_{number}.bin' for number in range(1, 6)], 'test': ['test_batch.bin']}
-    return _cifar('cifar10', root, files, 1, dict(enumerate(_CIFAR10)), options)
+    return _cifar('cifar10', root, files, 1, options)
 
 
 def cifar100(folder: str, options: SplitOptions) -> Collection:
@@ -31,22 +29,21 @@ def cifar100(folder: str, options: SplitOptions) -> Collection:
     """
     splitting.refuse('cifar100', options)
     root = _root(folder, 'cifar-100-binary', 'train.bin')
-    names = _bytes(os.path.join(root, 'fine_label_names.txt')).decode().split()
-    return _cifar('cifar100', root, {'train': ['train.bin'], 'test': ['test.bin']}, 2, dict(enumerate(names)), options)
+    return _cifar('cifar100', root, {'train': ['train.bin'], 'test': ['test.bin']}, 2, options)
 
 
 def mnist(folder: str, options: SplitOptions) -> Collection:
     """MNIST: four idx files, packed with gzip or not."""
-    return _idx('mnist', folder, dict(enumerate(_DIGITS)), options)
+    return _idx('mnist', folder, options)
 
 
 def fashion_mnist(folder: str, options: SplitOptions) -> Collection:
     """Fashion-MNIST: idx files of the same names."""
-    return _idx('fashion_mnist', folder, dict(enumerate(_FASHION)), options)
+    return _idx('fashion_mnist', folder, options)
 
 
-def _cifar(name, root, files, num_labels, class_names, options):
-    splits = {}
+def _cifar(name, root, files, num_labels, options):
+    class_names, splits = _names(name), {}
     for split, parts in files.items():
         items = splits[split] = []
         for part in parts:
@@ -64,9 +61,9 @@ def _cifar(name, root, files, num_labels, class_names, options):
     return _collection(name, splits, class_names, options)
 
 
-def _idx(name, folder, class_names, options):
+def _idx(name, folder, options):
     splitting.refuse(name, options)
-    splits = {}
+    class_names, splits = _names(name), {}
     for split, start in (('train', 'train'), ('test', 't10k')):
         pixels = _array(folder, f'{start}-images-idx3-ubyte', 3)
         labels = _array(folder, f'{start}-labels-idx1-ubyte', 1).tolist()
@@ -108,6 +105,10 @@ def _root(folder, name, file):
         if os.path.exists(os.path.join(root, file)):
             return root
     raise DatasetError(f'{folder} has neither {file} nor {name}/{file}.')
+
+
+def _names(name):
+    return dict(enumerate(DATASETS[name].class_names or ()))
 
 
 def _check(path, labels, class_names):

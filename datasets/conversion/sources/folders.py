@@ -1,21 +1,19 @@
-"""Class folders of images: anyone's own, the flowers, Imagenette."""
+"""Images in files: class folders or lists of anyone's own, the flowers, Imagenette."""
+import dataclasses
 import os
-from collections.abc import Mapping
 
-from datasets import image_folder
+import tensorflow as tf
+
+from datasets import file_list, image_folder
 from datasets.conversion.collection import Collection, Item, SplitOptions
 from datasets.conversion.sources import splitting
 from datasets.provider import DatasetError
+from datasets.registry import DATASETS
 
 # What folders of splits are called, and what the splits then are.
 _SPLITS = {'train': 'train', 'training': 'train', 'val': 'validation', 'valid': 'validation',
            'validation': 'validation', 'test': 'test'}
 FLOWERS_VALIDATION = 350
-# Imagenette's folders are called by WordNet; this is the order of the names, too.
-IMAGENETTE = {'n01440764': 'tench', 'n02102040': 'English springer', 'n02979186': 'cassette player',
-              'n03000684': 'chain saw', 'n03028079': 'church', 'n03394916': 'French horn',
-              'n03417042': 'garbage truck', 'n03425413': 'gas pump', 'n03445777': 'golf ball',
-              'n03888257': 'parachute'}
 
 
 def own(name: str, folder: str, options: SplitOptions, default: int | float = 0.1) -> Collection:
@@ -47,8 +45,44 @@ def own(name: str, folder: str, options: SplitOptions, default: int | float = 0.
     return Collection(name, splits, names, splitting.number_of_shards(splits, options))
 
 
+def listed(name: str, path: str, options: SplitOptions) -> Collection:
+    """The images of a list, or of a folder with a list for each split; see `datasets.file_list`.
+
+    Args:
+      name: of the dataset.
+      path: the list, or the folder.
+      options: how it is split, where the list does not say.
+
+    Raises:
+      DatasetError: a list is not as it should be; the message names the line.
+    """
+    folder, lists = file_list.find_lists(path)
+    images = [image for split, file in lists.items() for image in file_list.read_list(file, split)]
+    names, number_of = file_list.find_classes(folder, images)
+    splits: dict[str | None, list[Item]] = {}
+    for image in images:
+        labels = tuple(number_of[label] for label in image.labels)
+        splits.setdefault(image.split, []).append(Item(
+            image.path, file_list.locate(folder, image.path), labels if image.multi_label else labels[0]))
+    if None in splits:
+        parts = splitting.split(splits[None], options, 0.1)
+    else:
+        splitting.refuse(path, options)
+        parts = {str(split): splitting.shuffled(items, options.seed) for split, items in splits.items()}
+    names = names or {number: str(number) for number in range(max(number_of.values()) + 1)}
+    return Collection(name, parts, names, splitting.number_of_shards(parts, options))
+
+
+def is_listed(path: str) -> bool:
+    """Whether this is a list of images, or a folder with lists and no folders."""
+    if not tf.io.gfile.isdir(path):
+        return True
+    entries = image_folder.visible(path)
+    return not any(entry.is_folder for entry in entries) and any(
+        entry.name.lower().endswith(file_list.EXTENSIONS) for entry in entries)
+
+
 def _items(folder, tree, names):
-    # Names of files can be bytes that are no text, which names in reports should be.
     return [Item(os.path.relpath(path, folder).replace(os.sep, '/'), path, label)
             for label, name in names.items() for path in tree.get(name, [])]
 
@@ -65,19 +99,8 @@ def imagenette(folder: str, options: SplitOptions) -> Collection:
     root = next((root for root in roots if os.path.isdir(os.path.join(root, 'train'))), None)
     if root is None:
         raise DatasetError(f'{folder} is not Imagenette: it has no folder train.')
-    collection = own('imagenette', root, options)
-    return renamed(collection, IMAGENETTE)
-
-
-def renamed(collection: Collection, names: Mapping[str, str]) -> Collection:
-    """A collection whose classes, called by their folders, get names for people.
-
-    Raises:
-      DatasetError: a folder has no such name.
-    """
-    for folder in collection.class_names.values():
-        if folder not in names:
-            raise DatasetError(f'{collection.name} has a class folder {folder}, and should have {", ".join(names)}.')
-    return Collection(collection.name, collection.splits,
-                      {label: names[folder] for label, folder in collection.class_names.items()},
-                      collection.num_shards)
+    collection, names = own('imagenette', root, options), DATASETS['imagenette'].class_names or ()
+    if len(collection.class_names) != len(names):
+        raise DatasetError(f'{root} has {len(collection.class_names)} class folders, and Imagenette has {len(names)}.')
+    # The folders are called by WordNet's numbers, which the names are in the order of.
+    return dataclasses.replace(collection, class_names=dict(enumerate(names)))
