@@ -24,7 +24,7 @@ from datasets import dataset_utils
 from datasets.conversion import images
 from datasets.conversion.collection import Collection, ImageOptions, Shard
 from datasets.conversion.images import Converted, Problem
-from datasets.provider import DatasetError, reason
+from datasets.provider import DatasetError
 
 VERSION = 1     # of what is written for the same images and options
 _TOGETHER = 4   # images that a worker takes at a time
@@ -319,7 +319,7 @@ def _writing(folder):
     try:
         yield
     except tf.errors.OpError as error:
-        why = reason(error)
+        why = f'{images.why(error)}.'
     except OSError as error:
         why = f'{error.strerror or error}.'
     else:

@@ -114,6 +114,11 @@ def content_digest(item: Item) -> str:
         return ''
 
 
+def why(error: tf.errors.OpError) -> str:
+    """What a TensorFlow error says, without a full stop; its kind where it says nothing."""
+    return reason(error).rstrip('.') if error.message else type(error).__name__.removesuffix('Error')
+
+
 def _feature(value):
     values = [value] if isinstance(value, str | bytes) or not isinstance(value, Sequence | np.ndarray) else list(value)
     if any(isinstance(value, str | bytes) for value in values):
@@ -133,7 +138,7 @@ def _read(image):
     except OSError as error:
         raise _Unusable(f'unreadable: {error.strerror or error}') from None
     except tf.errors.OpError as error:
-        raise _Unusable(f'unreadable: {reason(error)}') from None
+        raise _Unusable(f'unreadable: {why(error)}') from None
 
 
 def _from_pixels(pixels, options):
@@ -202,7 +207,7 @@ def _fault(content, kind):
         else:
             tf.io.decode_jpeg(content, channels=3, ratio=8)  # an eighth of the size: all is read, little computed
     except tf.errors.OpError as error:
-        return reason(error)
+        return why(error)
     return None
 
 
