@@ -52,10 +52,10 @@ def train(cell: Cell, part: str = 'step'):
     from preprocessing import preprocessing_factory
     trainer, (images, labels) = make_trainer(cell), made_batch(cell)
     model = trainer.model
-    normalize = preprocessing_factory.get_split_preprocessing(cell.model).on_device
+    prepare = tf.function(preprocessing_factory.get_split_preprocessing(cell.model).on_device, jit_compile=True)
 
     def loss_of(images, labels):
-        logits, _ = model.build(tf.cast(normalize(images), cell.precision), True)
+        logits, _ = model.build(tf.cast(prepare(images), cell.precision), True)
         losses = tf.nn.sparse_softmax_cross_entropy_with_logits(labels, tf.cast(logits, tf.float32))
         return tf.reduce_mean(losses) + model.regularization_loss()
 

@@ -5,14 +5,16 @@ import tensorflow as tf
 
 from datasets.provider import Dataset, DatasetError, decode_image
 
+PREFETCHED = 4      # Batches that are ready ahead of the step; AUTOTUNE takes as much memory as there is.
 FAULTS_NEAR = 1024  # An error is searched for in this many examples from where it came before anywhere else.
 
 
 def make_batches(dataset: Dataset, preprocess: Callable[[tf.Tensor, tf.Tensor], tf.Tensor], batch_size: int, *,
                  training: bool, seed: int = 0, start_step: int = 0, labels_offset: int = 0,
                  num_threads: int | None = None, num_readers: int | None = None, num_shards: int = 1,
-                 shard_index: int = 0,
-                 window: Callable[[tf.Tensor, tf.Tensor], tf.Tensor] | None = None) -> tf.data.Dataset:
+                 shard_index: int = 0, window: Callable[[tf.Tensor, tf.Tensor], tf.Tensor] | None = None,
+                 window_side: int | None = None,
+                 skip_corrupt: Callable[[str], None] | None = None) -> tf.data.Dataset:
     """Batches of preprocessed images and labels.
 
     In training they are shuffled, endless and all full, and batch n is a function of (seed, n) alone: beginning at
@@ -34,9 +36,15 @@ def make_batches(dataset: Dataset, preprocess: Callable[[tf.Tensor, tf.Tensor], 
       shard_index: which of them this one is.
       window: from the shape of an image, int32 [3], and its seed to the part that `preprocess` is to be given: top,
         left, height and width, int32 [4]. Of a JPEG no more is decoded than that. None for all of it.
+      window_side: with `window`, a JPEG is decoded at a half, a quarter or an eighth of its size where both sides of
+        the part are still as long as this, in pixels. None: never.
+      skip_corrupt: is called with the source of each example that cannot be used, and it is passed over: in training,
+        another one of its batch takes its place, so that all that follow stay where they are. `preprocess` must return
+        images of one shape. None: reading raises.
 
     Returns:
-      A `tf.data.Dataset` of (images, labels), labels int64 [batch]. Reading it raises tf.errors.OpError where an
+      A `tf.data.Dataset` of (images, labels), labels int64 [batch], or of a dataset with `multi_label` int64 [batch,
+      classes], 1 for each class that the image has and 0 elsewhere. Reading it raises tf.errors.OpError where an
       example cannot be used; see `explain`.
 
     Raises:
@@ -52,9 +60,12 @@ def make_batches(dataset: Dataset, preprocess: Callable[[tf.Tensor, tf.Tensor], 
 
     def example(number, element):
         label = element['label']
-        valid = tf.logical_and(label >= labels_offset, label < dataset.num_classes)
+        valid = tf.reduce_all(tf.logical_and(label >= labels_offset, label < dataset.num_classes))
         with tf.control_dependencies([tf.debugging.Assert(valid, ['label out of range', label, element['source']])]):
-            encoded = tf.identity(element['image'])
+            encoded, label = tf.identity(element['image']), label - labels_offset
+        if dataset.multi_label:
+            label = tf.reduce_max(tf.one_hot(label, dataset.num_classes - labels_offset, dtype=tf.int64), 0)
+            label = tf.maximum(label, 0)    # of an image without any, the maximum is the least integer
         position = start + number * num_shards + shard_index
         # Drawn, so that neighbouring positions have nothing in common.
         own_seed = tf.random.stateless_uniform([2], tf.stack([tf.constant(seed, tf.int64), position]),
@@ -65,25 +76,70 @@ def make_batches(dataset: Dataset, preprocess: Callable[[tf.Tensor, tf.Tensor], 
             image = tf.cond(tf.io.is_jpeg(encoded), lambda: decode_part(encoded, own_seed),
                             lambda: cut(decode_image(encoded, dataset.channels), own_seed))
             image.set_shape([None, None, dataset.channels])
-        return preprocess(image, own_seed), label - labels_offset
+        return preprocess(image, own_seed), label
 
     def decode_part(encoded, own_seed):
         part = window(tf.io.extract_jpeg_shape(encoded), own_seed)
-        return tf.image.decode_and_crop_jpeg(encoded, part, dataset.channels)
+        if window_side is None:
+            return tf.image.decode_and_crop_jpeg(encoded, part, dataset.channels)
+        # libjpeg leaves out what a smaller size does not show: up to 8 times smaller, by powers of 2.
+        smaller = [tf.reduce_all(part[2:] >= window_side * ratio) for ratio in (2, 4, 8)]
+        return tf.switch_case(tf.reduce_sum(tf.cast(smaller, tf.int32)), [
+            lambda ratio=ratio: tf.image.decode_and_crop_jpeg(encoded, part // ratio, dataset.channels, ratio=ratio)
+            for ratio in (1, 2, 4, 8)])
 
     def cut(image, own_seed):
         top, left, height, width = tf.unstack(window(tf.shape(image), own_seed))
         return image[top:top + height, left:left + width]
 
     examples = dataset.as_tf_data(shuffle=training, seed=seed, start=start, repeat=training,
-                                  num_shards=num_shards, shard_index=shard_index, num_readers=num_readers)
-    batches = examples.enumerate().map(example, num_parallel_calls=threads, deterministic=True).batch(
-        batch_size, drop_remainder=training)
+                                  num_shards=num_shards, shard_index=shard_index, num_readers=num_readers).enumerate()
+    if skip_corrupt is None:
+        batches = examples.map(example, num_parallel_calls=threads, deterministic=True).batch(
+            batch_size, drop_remainder=training)
+    else:
+        batches = _skipping(examples, example, threads, batch_size, training, skip_corrupt)
     options = tf.data.Options()
     options.deterministic = True
     # The shards are those above; tf.distribute must not divide them once more.
     options.experimental_distribute.auto_shard_policy = tf.data.experimental.AutoShardPolicy.OFF
-    return batches.with_options(options).prefetch(tf.data.AUTOTUNE)
+    return batches.with_options(options).prefetch(PREFETCHED)
+
+
+def _skipping(examples, example, threads, batch_size, training, skip_corrupt):
+    """The batches of `examples.map(example)`, without those that it fails for."""
+    image_spec, label_spec = examples.map(example).element_spec
+
+    def attempt(number, element):
+        tried = tf.data.Dataset.from_tensors((number, element)).map(example).ignore_errors()
+        stand_in = tf.zeros(image_spec.shape, image_spec.dtype), tf.zeros(label_spec.shape, label_spec.dtype)
+        found = tried.map(lambda image, label: (image, label, True, ''))
+        return found.concatenate(tf.data.Dataset.from_tensors((*stand_in, False, element['source']))).take(1)
+
+    def report(used, sources):
+        def tell(sources):
+            for source in sources:
+                skip_corrupt(source.decode(errors='replace'))
+
+        lost = tf.boolean_mask(sources, ~used)
+        return tf.cond(tf.size(lost) > 0, lambda: [tf.numpy_function(tell, [lost], []), tf.no_op()][1], tf.no_op)
+
+    def without(images, labels, used, sources):
+        with tf.control_dependencies([report(used, sources)]):
+            sound = tf.where(used)[:, 0]
+        if not training:
+            return tf.gather(images, sound), tf.gather(labels, sound)
+        some = tf.debugging.Assert(tf.size(sound) > 0, ['no example of a batch can be used', sources])
+        with tf.control_dependencies([some]):
+            numbers = tf.range(tf.shape(used)[0])
+        other = tf.gather(sound, numbers % tf.maximum(tf.size(sound), 1))
+        chosen = tf.where(used, tf.cast(numbers, tf.int64), other)
+        return tf.gather(images, chosen), tf.gather(labels, chosen)
+
+    tried = examples.interleave(attempt, cycle_length=16 if threads < 1 else threads, block_length=1,
+                                num_parallel_calls=threads, deterministic=True)
+    batches = tried.batch(batch_size, drop_remainder=training).map(without)
+    return batches if training else batches.filter(lambda images, labels: tf.shape(images)[0] > 0)
 
 
 def explain(error: Exception, dataset: Dataset, *, training: bool = False, seed: int = 0, start: int = 0,

@@ -16,7 +16,7 @@ _CONTRAST = 0.2, 1.8
 
 def preprocess_for_train(image: tf.Tensor, output_height: int, output_width: int, padding: int = _PADDING,
                          add_image_summaries: bool = True, use_grayscale: bool = False,
-                         seed: tf.Tensor | None = None, normalized: bool = True) -> tf.Tensor:
+                         seed: tf.Tensor | None = None) -> tf.Tensor:
     """Distorts an image for training: a random crop of the padded image, a flip, brightness and contrast.
 
     Args:
@@ -27,8 +27,6 @@ def preprocess_for_train(image: tf.Tensor, output_height: int, output_width: int
       add_image_summaries: in a TF1 graph, adds image summaries.
       use_grayscale: the output has one channel.
       seed: int32 [2], or None.
-      normalized: whether brightness, contrast and standardisation follow the flip; else the pixels stay float32 in
-        [0, 255].
 
     Returns:
       float32 [output_height, output_width, channels], with mean 0 and variance 1.
@@ -36,27 +34,55 @@ def preprocess_for_train(image: tf.Tensor, output_height: int, output_width: int
     Raises:
       ValueError: an argument is not as above.
     """
-    image = _prepared(image, output_height, output_width, add_image_summaries, use_grayscale)
-    if operator.index(padding) < 0:
-        raise ValueError(f'padding is {padding}; it must not be negative.')
     crop_seed, flip_seed, brightness_seed, contrast_seed = images.split_seed(seed, 4)
-    size = tf.maximum(tf.shape(image)[:2] + 2 * padding, [output_height, output_width])
-    image = tf.image.resize_with_crop_or_pad(image, size[0], size[1])
-    image = tf.image.stateless_random_crop(image, [output_height, output_width, image.shape[-1]], crop_seed)
+    image = begin(image, output_height, output_width, crop_seed, use_grayscale, padding, add_image_summaries)
     image = tf.image.stateless_random_flip_left_right(image, flip_seed)
     if add_image_summaries:
         images.summary('distorted_image', image)
-    image.set_shape([output_height, output_width, None])
-    if not normalized:
-        return image
     # The standardisation undoes the brightness (float images are not clipped): TF-Slim's recipe has it nonetheless.
     image = tf.image.stateless_random_brightness(image, 63, brightness_seed)
     image = tf.image.stateless_random_contrast(image, *_CONTRAST, contrast_seed)
     return tf.image.per_image_standardization(image)
 
 
+def begin(image: tf.Tensor, output_height: int, output_width: int, seed: tf.Tensor | None = None,
+          use_grayscale: bool = False, padding: int = _PADDING, add_image_summaries: bool = False) -> tf.Tensor:
+    """The part of `preprocess_for_train` that takes images one by one: the crop of the padded image.
+
+    Args and Raises: as there.
+
+    Returns:
+      float32 [output_height, output_width, channels], in [0, 255].
+    """
+    image = _prepared(image, output_height, output_width, add_image_summaries, use_grayscale)
+    if operator.index(padding) < 0:
+        raise ValueError(f'padding is {padding}; it must not be negative.')
+    size = tf.maximum(tf.shape(image)[:2] + 2 * padding, [output_height, output_width])
+    image = tf.image.resize_with_crop_or_pad(image, size[0], size[1])
+    image = tf.image.stateless_random_crop(image, [output_height, output_width, image.shape[-1]],
+                                           images.checked_seed(seed))
+    image.set_shape([output_height, output_width, None])
+    return image
+
+
+def finish(batch: tf.Tensor, seed: tf.Tensor | None = None, use_grayscale: bool = False) -> tf.Tensor:
+    """The rest of `preprocess_for_train` for a batch: flips, a contrast of each one's own, then standardisation.
+
+    Args:
+      batch: uint8, or float in [0, 255]; [batch, height, width, channels].
+      seed: int32 [2], or None.
+      use_grayscale: makes no difference: `begin` has turned gray.
+    """
+    flip_seed, contrast_seed = images.split_seed(seed, 2)
+    batch = tf.cast(images.random_flip(batch, flip_seed), tf.float32)
+    low, high = _CONTRAST
+    contrast = low + (high - low) * images.uniform([tf.shape(batch)[0], 1, 1, 1], contrast_seed)
+    mean = tf.reduce_mean(batch, [1, 2], keepdims=True)
+    return tf.image.per_image_standardization((batch - mean) * contrast + mean)
+
+
 def preprocess_for_eval(image: tf.Tensor, output_height: int, output_width: int, add_image_summaries: bool = True,
-                        use_grayscale: bool = False, normalized: bool = True) -> tf.Tensor:
+                        use_grayscale: bool = False) -> tf.Tensor:
     """Prepares an image for evaluation: cropped or padded at the centre, then standardised.
 
     Args:
@@ -65,7 +91,6 @@ def preprocess_for_eval(image: tf.Tensor, output_height: int, output_width: int,
       output_width: in pixels.
       add_image_summaries: in a TF1 graph, adds image summaries.
       use_grayscale: the output has one channel.
-      normalized: whether it is standardised; else the pixels stay float32 in [0, 255].
 
     Returns:
       float32 [output_height, output_width, channels], with mean 0 and variance 1.
@@ -77,32 +102,17 @@ def preprocess_for_eval(image: tf.Tensor, output_height: int, output_width: int,
     image = tf.image.resize_with_crop_or_pad(image, output_height, output_width)
     if add_image_summaries:
         images.summary('resized_image', image)
-    return tf.image.per_image_standardization(image) if normalized else image
+    return tf.image.per_image_standardization(image)
 
 
 def preprocess_image(image: tf.Tensor, output_height: int, output_width: int, is_training: bool = False,
                      add_image_summaries: bool = True, use_grayscale: bool = False,
-                     seed: tf.Tensor | None = None, normalized: bool = True) -> tf.Tensor:
+                     seed: tf.Tensor | None = None) -> tf.Tensor:
     """Calls `preprocess_for_train` if `is_training`, else `preprocess_for_eval`; arguments and result are theirs."""
     if is_training:
         return preprocess_for_train(image, output_height, output_width, add_image_summaries=add_image_summaries,
-                                    use_grayscale=use_grayscale, seed=seed, normalized=normalized)
-    return preprocess_for_eval(image, output_height, output_width, add_image_summaries, use_grayscale, normalized)
-
-
-def normalize(image: tf.Tensor, seed: tf.Tensor | None = None) -> tf.Tensor:
-    """What training does to a batch of images after their flips: a contrast of each one's own, then standardisation.
-
-    Args:
-      image: uint8, or float in [0, 255]; [batch, height, width, channels].
-      seed: int32 [2], or None.
-    """
-    (seed,) = images.split_seed(seed, 1)
-    image = tf.cast(image, tf.float32)
-    low, high = _CONTRAST
-    contrast = low + (high - low) * images.uniform([tf.shape(image)[0], 1, 1, 1], seed)
-    mean = tf.reduce_mean(image, [1, 2], keepdims=True)
-    return tf.image.per_image_standardization((image - mean) * contrast + mean)
+                                    use_grayscale=use_grayscale, seed=seed)
+    return preprocess_for_eval(image, output_height, output_width, add_image_summaries, use_grayscale)
 
 
 def _prepared(image, output_height, output_width, add_image_summaries, use_grayscale):

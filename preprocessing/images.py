@@ -37,9 +37,7 @@ def split_seed(seed: tf.Tensor | None, count: int) -> list[tf.Tensor]:
     Raises:
       ValueError: `seed` is something else.
     """
-    if seed is None:
-        seed = tf.random.uniform([2], tf.int32.min, tf.int32.max, tf.int32)
-    return tf.unstack(tf.random.split(_checked_seed(seed), count, alg='philox'), count)
+    return tf.unstack(tf.random.split(checked_seed(seed), count, alg='philox'), count)
 
 
 def uniform(shape: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
@@ -47,11 +45,20 @@ def uniform(shape: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
 
     Of tf.random.stateless_uniform only the integers are: XLA makes its floats of the other end of the same bits.
     """
-    draws = tf.random.stateless_uniform(shape, _checked_seed(seed), 0, 2 ** 24, tf.int32, alg='philox')
+    draws = tf.random.stateless_uniform(shape, checked_seed(seed), 0, 2 ** 24, tf.int32, alg='philox')
     return tf.cast(draws, tf.float32) / 2 ** 24
 
 
-def _checked_seed(seed):
+def random_flip(images: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
+    """A batch of images, [batch, height, width, channels], of which each is mirrored half of the time."""
+    mirrored = uniform([tf.shape(images)[0], 1, 1, 1], seed) < 0.5
+    return tf.where(mirrored, tf.reverse(images, [2]), images)
+
+
+def checked_seed(seed: tf.Tensor | None) -> tf.Tensor:
+    """Returns `seed` as a tensor, a fresh one where it is None; ValueError as `split_seed`."""
+    if seed is None:
+        return tf.random.uniform([2], tf.int32.min, tf.int32.max, tf.int32)
     seed = tf.convert_to_tensor(seed)
     if seed.dtype not in (tf.int32, tf.int64) or not seed.shape.is_compatible_with([2]):
         raise ValueError(f'seed is {seed.dtype.name} of shape {seed.shape}; it must be two integers, int32 (2,).')

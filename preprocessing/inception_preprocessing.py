@@ -22,9 +22,11 @@ _FAST_COLOR_ORDERINGS = (('brightness', 'saturation'),) + 3 * (('saturation', 'b
 
 _WHOLE = (((0.0, 0.0, 1.0, 1.0),),)
 
+_MAX_BRIGHTNESS = 32 / 255
+_SATURATION = 0.5, 1.5
 _DISTORTIONS = {
-    'brightness': functools.partial(tf.image.stateless_random_brightness, max_delta=32 / 255),
-    'saturation': functools.partial(tf.image.stateless_random_saturation, lower=0.5, upper=1.5),
+    'brightness': functools.partial(tf.image.stateless_random_brightness, max_delta=_MAX_BRIGHTNESS),
+    'saturation': functools.partial(tf.image.stateless_random_saturation, lower=_SATURATION[0], upper=_SATURATION[1]),
     'hue': functools.partial(tf.image.stateless_random_hue, max_delta=0.2),
     'contrast': functools.partial(tf.image.stateless_random_contrast, lower=0.5, upper=1.5),
 }
@@ -107,32 +109,32 @@ def distorted_bounding_box_crop(image: tf.Tensor, bbox: tf.Tensor, min_object_co
 def training_window(shape: tf.Tensor, seed: tf.Tensor, min_area: float = 0.05) -> tf.Tensor:
     """The part of an image that `preprocess_for_train` crops, without boxes: the rest need not be decoded.
 
-    `preprocess_for_train` of the part, with `random_crop=False` and the same seed, is what it is of the image.
+    `begin` of the part, with `crop_image=False` and the same seed, is what it is of the image.
 
     Args:
       shape: the image's, int32 [3].
-      seed: int32 [2], that of `preprocess_for_train`.
-      min_area: that of `preprocess_for_train`.
+      seed: int32 [2], that of `begin`.
+      min_area: that of `begin`.
 
     Returns:
       int32 [4]: top, left, height and width, as `tf.image.decode_and_crop_jpeg` takes it.
     """
-    begin, size, _ = _sample_window(shape, _WHOLE, images.split_seed(seed, 5)[0], area_range=(min_area, 1.0))
+    begin, size, _ = _sample_window(shape, _WHOLE, seed, area_range=(min_area, 1.0))
     return tf.concat([begin[:2], size[:2]], 0)
 
 
 def _sample_window(shape, bbox, seed, min_object_covered=0.1, aspect_ratio_range=(0.75, 1.33), area_range=(0.05, 1.0),
                    max_attempts=100):
-    (seed,) = images.split_seed(seed, 1)
     return tf.image.stateless_sample_distorted_bounding_box(
-        shape, bbox, seed, min_object_covered=min_object_covered, aspect_ratio_range=aspect_ratio_range,
-        area_range=area_range, max_attempts=max_attempts, use_image_if_no_bounding_boxes=True)
+        shape, bbox, images.checked_seed(seed), min_object_covered=min_object_covered,
+        aspect_ratio_range=aspect_ratio_range, area_range=area_range, max_attempts=max_attempts,
+        use_image_if_no_bounding_boxes=True)
 
 
 def preprocess_for_train(image: tf.Tensor, height: int, width: int, bbox: tf.Tensor | None, fast_mode: bool = True,
                          scope: str | None = None, add_image_summaries: bool = True, random_crop: bool = True,
                          use_grayscale: bool = False, seed: tf.Tensor | None = None, min_area: float = 0.05,
-                         distort_colors: bool = True, normalized: bool = True) -> tf.Tensor:
+                         distort_colors: bool = True) -> tf.Tensor:
     """Distorts an image for training: a random crop, resized, flipped half of the time, in distorted colours.
 
     Args:
@@ -149,7 +151,6 @@ def preprocess_for_train(image: tf.Tensor, height: int, width: int, bbox: tf.Ten
       min_area: the least share of the image's area that the crop has. It also holds a tenth of some box: without
         boxes, no less than 0.1 comes of it.
       distort_colors: whether to distort the colours.
-      normalized: whether `normalize` ends it; else the pixels stay float32 in [0, 255].
 
     Returns:
       float32 [height, width, channels], in [-1, 1].
@@ -163,12 +164,13 @@ def preprocess_for_train(image: tf.Tensor, height: int, width: int, bbox: tf.Ten
         bbox = tf.constant(_WHOLE)
     add_image_summaries = add_image_summaries and images.writes_summaries()
     with tf.compat.v1.name_scope(scope, 'distort_image', [image, bbox]):
-        crop_seed, resize_seed, flip_seed, ordering_seed, color_seed = images.split_seed(seed, 5)
+        seed = images.checked_seed(seed)
+        resize_seed, flip_seed, ordering_seed, color_seed = images.split_seed(seed, 4)
         if add_image_summaries:
             _boxes_summary('image_with_bounding_boxes', image, bbox)
         distorted = image
         if random_crop:
-            distorted, window = distorted_bounding_box_crop(image, bbox, area_range=(min_area, 1.0), seed=crop_seed)
+            distorted, window = distorted_bounding_box_crop(image, bbox, area_range=(min_area, 1.0), seed=seed)
             if add_image_summaries:
                 _boxes_summary('images_with_distorted_bounding_box', image, window)
         # Converting after the crop gives the same pixels for less work.
@@ -187,12 +189,75 @@ def preprocess_for_train(image: tf.Tensor, height: int, width: int, bbox: tf.Ten
         if add_image_summaries:
             images.summary('final_distorted_image', distorted)
         distorted.set_shape([height, width, None])
-        return normalize(distorted) if normalized else distorted * 255.0
+        return normalize(distorted)
+
+
+def begin(image: tf.Tensor, height: int, width: int, seed: tf.Tensor | None = None, use_grayscale: bool = False,
+          crop_image: bool = True, min_area: float = 0.05) -> tf.Tensor:
+    """The part of `preprocess_for_train`, in its fast mode, that takes images one by one: the crop and its resizing.
+
+    Args:
+      image: uint8; [any height, any width, 1 or 3].
+      height: of the output, in pixels.
+      width: of the output, in pixels.
+      seed: int32 [2], or None.
+      use_grayscale: makes no difference here: `finish` turns gray, after the colours.
+      crop_image: whether to crop; not where the image is the part already that `training_window` says.
+      min_area: see `preprocess_for_train`.
+
+    Returns:
+      float32 [height, width, channels], in [0, 255].
+
+    Raises:
+      ValueError: an argument is not as above.
+    """
+    image = images.check_image(image)
+    images.check_positive(height=height, width=width)
+    if crop_image:
+        image, _ = distorted_bounding_box_crop(image, _WHOLE, area_range=(min_area, 1.0), seed=seed)
+    return tf.compat.v1.image.resize(tf.cast(image, tf.float32), [height, width])
+
+
+def finish(batch: tf.Tensor, seed: tf.Tensor | None = None, distort_colors: bool = True,
+           use_grayscale: bool = False) -> tf.Tensor:
+    """The rest of `preprocess_for_train`, in its fast mode, for a batch: flips, colours, gray, normalisation.
+
+    XLA makes one pass over the pixels of it. TensorFlow's own operations for an image take six times as long.
+
+    Args:
+      batch: uint8, or float in [0, 1]; [batch, height, width, 1 or 3].
+      seed: int32 [2], or None; each image has draws of its own.
+      distort_colors: whether to distort the colours.
+      use_grayscale: the output has one channel.
+
+    Returns:
+      float32, the shape of `batch` but for the channels, in [-1, 1].
+    """
+    flip_seed, brightness_seed, saturation_seed = images.split_seed(seed, 3)
+    batch = tf.image.convert_image_dtype(images.random_flip(batch, flip_seed), tf.float32)
+    each = [tf.shape(batch)[0], 1, 1, 1]
+    if distort_colors:
+        batch += _MAX_BRIGHTNESS * (2 * images.uniform(each, brightness_seed) - 1)
+        if batch.shape[-1] == 3:
+            factor = _SATURATION[0] + (_SATURATION[1] - _SATURATION[0]) * images.uniform(each, saturation_seed)
+            batch = _adjust_saturation(batch, factor)
+        batch = tf.clip_by_value(batch, 0.0, 1.0)
+    return normalize(images.to_grayscale(batch) if use_grayscale else batch)
+
+
+def _adjust_saturation(batch, factor):
+    """`tf.image.adjust_saturation`, without the way to HSV and back: hue and value stay, so each channel moves along
+    the line to the greatest."""
+    red, green, blue = tf.split(batch, 3, -1)
+    value = tf.maximum(tf.maximum(red, green), blue)
+    chroma = value - tf.minimum(tf.minimum(red, green), blue)
+    # The saturation, chroma / value, stays at most 1.
+    scale = tf.minimum(factor, tf.maximum(value, 0.0) / tf.where(chroma > 0, chroma, 1.0))
+    return value - (value - batch) * scale
 
 
 def preprocess_for_eval(image: tf.Tensor, height: int | None, width: int | None, central_fraction: float | None = 0.875,
-                        scope: str | None = None, central_crop: bool = True, use_grayscale: bool = False,
-                        normalized: bool = True) -> tf.Tensor:
+                        scope: str | None = None, central_crop: bool = True, use_grayscale: bool = False) -> tf.Tensor:
     """Prepares an image for evaluation: its central part, resized bilinearly on TF1's grid (no half-pixel centres).
 
     Args:
@@ -203,7 +268,6 @@ def preprocess_for_eval(image: tf.Tensor, height: int | None, width: int | None,
       scope: name scope.
       central_crop: whether to crop.
       use_grayscale: the output has one channel.
-      normalized: whether `normalize` ends it; else the pixels stay float32 in [0, 255].
 
     Returns:
       float32 [height, width, channels], in [-1, 1].
@@ -223,13 +287,13 @@ def preprocess_for_eval(image: tf.Tensor, height: int | None, width: int | None,
             image = images.to_grayscale(image)
         if resize:
             image = tf.compat.v1.image.resize(image, [height, width])
-        return normalize(image) if normalized else image * 255.0
+        return normalize(image)
 
 
 def preprocess_image(image: tf.Tensor, height: int, width: int, is_training: bool = False,
                      bbox: tf.Tensor | None = None, fast_mode: bool = True, add_image_summaries: bool = True,
                      crop_image: bool = True, use_grayscale: bool = False, seed: tf.Tensor | None = None,
-                     min_area: float = 0.05, distort_colors: bool = True, normalized: bool = True) -> tf.Tensor:
+                     min_area: float = 0.05, distort_colors: bool = True) -> tf.Tensor:
     """Calls `preprocess_for_train` if `is_training`, else `preprocess_for_eval`; arguments and result are theirs.
 
     `crop_image` is the one's `random_crop` and the other's `central_crop`.
@@ -237,13 +301,12 @@ def preprocess_image(image: tf.Tensor, height: int, width: int, is_training: boo
     if is_training:
         return preprocess_for_train(image, height, width, bbox, fast_mode, add_image_summaries=add_image_summaries,
                                     random_crop=crop_image, use_grayscale=use_grayscale, seed=seed,
-                                    min_area=min_area, distort_colors=distort_colors, normalized=normalized)
-    return preprocess_for_eval(image, height, width, central_crop=crop_image, use_grayscale=use_grayscale,
-                               normalized=normalized)
+                                    min_area=min_area, distort_colors=distort_colors)
+    return preprocess_for_eval(image, height, width, central_crop=crop_image, use_grayscale=use_grayscale)
 
 
-def normalize(image: tf.Tensor, seed: tf.Tensor | None = None) -> tf.Tensor:
-    """An image, or a batch of them, uint8 or float in [0, 1], to [-1, 1]; `seed` makes no difference."""
+def normalize(image: tf.Tensor) -> tf.Tensor:
+    """An image, or a batch of them, uint8 or float in [0, 1], to [-1, 1]."""
     return (tf.image.convert_image_dtype(image, tf.float32) - 0.5) * 2.0
 
 

@@ -61,7 +61,7 @@ def preprocess_image(image: tf.Tensor, output_height: int, output_width: int, is
                      use_grayscale: bool = False, rotation_range: float = 0.0, width_shift_range: float = 0.0,
                      height_shift_range: float = 0.0, shear_range: float = 0.0, zoom_range: float = 0.0,
                      horizontal_flip: bool = False, vertical_flip: bool = False, fill_mode: str = 'nearest',
-                     cval: float = 0.0, seed: tf.Tensor | None = None, normalized: bool = True) -> tf.Tensor:
+                     cval: float = 0.0, seed: tf.Tensor | None = None) -> tf.Tensor:
     """Resizes a photo as a whole and, for training, distorts it.
 
     Args:
@@ -78,7 +78,6 @@ def preprocess_image(image: tf.Tensor, output_height: int, output_width: int, is
       fill_mode: one of `FILL_MODES`, see `transform`.
       cval: the value, from 0 to 255, that `constant` fills with.
       seed: int32 [2], or None.
-      normalized: whether `normalize` ends it; else the pixels stay float32 in [0, 255].
 
     Returns:
       float32 [output_height, output_width, channels] in [-1, 1].
@@ -86,6 +85,19 @@ def preprocess_image(image: tf.Tensor, output_height: int, output_width: int, is
     Raises:
       ValueError: an argument is not as above.
     """
+    image = begin(image, output_height, output_width, seed, use_grayscale, rotation_range, width_shift_range,
+                  height_shift_range, shear_range, zoom_range, horizontal_flip, vertical_flip, fill_mode, cval,
+                  is_training)
+    images.summary('final_image', image)
+    return finish(image)
+
+
+def begin(image: tf.Tensor, output_height: int, output_width: int, seed: tf.Tensor | None = None,
+          use_grayscale: bool = False, rotation_range: float = 0.0, width_shift_range: float = 0.0,
+          height_shift_range: float = 0.0, shear_range: float = 0.0, zoom_range: float = 0.0,
+          horizontal_flip: bool = False, vertical_flip: bool = False, fill_mode: str = 'nearest', cval: float = 0.0,
+          is_training: bool = True) -> tf.Tensor:
+    """`preprocess_image` but for the normalisation: float32 [output_height, output_width, channels] in [0, 255]."""
     image = images.check_image(image)
     images.check_positive(output_height=output_height, output_width=output_width)
     if fill_mode not in FILL_MODES:
@@ -106,10 +118,9 @@ def preprocess_image(image: tf.Tensor, output_height: int, output_width: int, is
         image = tf.image.stateless_random_flip_left_right(image, left_right) if horizontal_flip else image
         image = tf.image.stateless_random_flip_up_down(image, up_down) if vertical_flip else image
     image.set_shape([output_height, output_width, None])
-    images.summary('final_image', image)
-    return normalize(image) if normalized else image
+    return image
 
 
-def normalize(image: tf.Tensor, seed: tf.Tensor | None = None) -> tf.Tensor:
-    """An image, or a batch of them, from [0, 255] to [-1, 1]; `seed` makes no difference."""
-    return tf.cast(image, tf.float32) / 127.5 - 1
+def finish(batch: tf.Tensor, seed: tf.Tensor | None = None, use_grayscale: bool = False) -> tf.Tensor:
+    """An image, or a batch of them, from [0, 255] to [-1, 1]; nothing else makes a difference."""
+    return tf.cast(batch, tf.float32) / 127.5 - 1

@@ -37,6 +37,9 @@ _MODULES = {name: module for module, patterns in _PREPROCESSINGS.items()
             for pattern in patterns.split() for name in _expand(pattern)}
 
 
+_NOT_KEYWORDS = ('image', 'batch', 'height', 'width', 'output_height', 'output_width', 'is_training', 'use_grayscale')
+
+
 def get_preprocessing(name: str, is_training: bool = False, use_grayscale: bool = False) -> Callable[..., tf.Tensor]:
     """Returns `preprocessing_fn(image, output_height, output_width, **kwargs)`.
 
@@ -56,14 +59,9 @@ def get_preprocessing(name: str, is_training: bool = False, use_grayscale: bool 
     Source: TF-Slim's `preprocessing_factory`; it lacked 8 of the 40 networks.
     """
     preprocess_image = _module(name).preprocess_image
-    keywords = [*inspect.signature(preprocess_image).parameters][3:]
-    keywords = [keyword for keyword in keywords if keyword not in ('is_training', 'use_grayscale')]
 
     def preprocessing_fn(image, output_height, output_width, **kwargs):
-        for keyword in kwargs:
-            if keyword not in keywords:
-                raise ValueError(f'The preprocessing of {name} takes no {keyword!r}{_nearest(keyword, keywords)} '
-                                 f'Valid keywords: {", ".join(keywords)}.')
+        _check_keywords(name, preprocess_image, kwargs)
         return preprocess_image(image, output_height, output_width, is_training=is_training,
                                 use_grayscale=use_grayscale, **kwargs)
 
@@ -71,14 +69,15 @@ def get_preprocessing(name: str, is_training: bool = False, use_grayscale: bool 
 
 
 class SplitPreprocessing(NamedTuple):
-    """A training preprocessing in two parts, so that small uint8 images go to the device and are normalised there."""
+    """A training preprocessing in two parts, so that small uint8 images go to the device, which does the rest."""
 
     on_host: Callable[..., tf.Tensor]
-    """(image, height, width, seed=None, **kwargs) -> uint8 [height, width, channels]: crop, resizing, flip, colours.
-    The arguments are those of `get_preprocessing`'s function."""
+    """(image, height, width, seed=None, **kwargs) -> uint8 [height, width, channels]: crop and resizing of an image.
+    The arguments are those of the preprocessing's `begin`."""
     on_device: Callable[..., tf.Tensor]
-    """(images, seed=None) -> float32 of the shape of `images`, uint8 [batch, height, width, channels]: the
-    normalisation. `seed`, int32 [2], decides CifarNet's contrasts, one for each image; elsewhere it changes nothing."""
+    """(images, seed=None, **kwargs) -> float32 for `images`, uint8 [batch, height, width, channels]: flips, colours and
+    normalisation. The arguments are those of the preprocessing's `finish`. Best compiled: `tf.function(on_device,
+    jit_compile=True)`."""
     window: Callable[..., tf.Tensor] | None
     """(shape of an image, seed, min_area=0.05) -> int32 [4], top, left, height and width of the part that `on_host`
     would crop. Given that part alone, as `tf.image.decode_and_crop_jpeg` decodes it, the same seed and
@@ -87,28 +86,41 @@ class SplitPreprocessing(NamedTuple):
 
 
 def get_split_preprocessing(name: str, use_grayscale: bool = False) -> SplitPreprocessing:
-    """Returns `get_preprocessing(name, True, use_grayscale)` in two parts, alike but for the rounding to uint8 between.
+    """Returns the distortions of `get_preprocessing(name, True, use_grayscale)` in two parts.
 
     Args:
       name: as in `get_preprocessing`.
-      use_grayscale: whether the output has one channel.
+      use_grayscale: whether the output of `on_device` has one channel.
 
     Raises:
       ValueError: as `get_preprocessing`.
     """
-    preprocessing_fn = get_preprocessing(name, True, use_grayscale)
+    module = _module(name)
 
     def on_host(image, height, width, seed=None, **kwargs):
-        distorted = preprocessing_fn(image, height, width, seed=seed, normalized=False, **kwargs)
-        return tf.saturate_cast(tf.round(distorted), tf.uint8)
+        _check_keywords(name, module.begin, kwargs)
+        distorted = module.begin(image, height, width, seed, use_grayscale, **kwargs)
+        return tf.cast(distorted + 0.5, tf.uint8)   # rounds; all are in [0, 255]
 
-    module = _module(name)
-    return SplitPreprocessing(on_host, module.normalize, getattr(module, 'training_window', None))
+    def on_device(images, seed=None, **kwargs):
+        _check_keywords(name, module.finish, kwargs)
+        return module.finish(images, seed, use_grayscale=use_grayscale, **kwargs)
+
+    return SplitPreprocessing(on_host, on_device, getattr(module, 'training_window', None))
 
 
 def takes(name: str, keyword: str) -> bool:
     """Whether the preprocessing of this name has this keyword, `min_area` for one; ValueError for an unknown name."""
     return keyword in inspect.signature(_module(name).preprocess_image).parameters
+
+
+def _check_keywords(name, function, kwargs):
+    """Raises ValueError for a keyword that the function has not, or that is not for the caller to say."""
+    keywords = [keyword for keyword in inspect.signature(function).parameters if keyword not in _NOT_KEYWORDS]
+    for keyword in kwargs:
+        if keyword not in keywords:
+            raise ValueError(f'The preprocessing of {name} takes no {keyword!r}{_nearest(keyword, keywords)} '
+                             f'Valid keywords: {", ".join(keywords)}.')
 
 
 def _module(name):

@@ -18,8 +18,7 @@ _RESIZE_SIDE_MAX = 512
 
 def preprocess_for_train(image: tf.Tensor, output_height: int, output_width: int,
                          resize_side_min: int = _RESIZE_SIDE_MIN, resize_side_max: int = _RESIZE_SIDE_MAX,
-                         use_grayscale: bool = False, seed: tf.Tensor | None = None,
-                         normalized: bool = True) -> tf.Tensor:
+                         use_grayscale: bool = False, seed: tf.Tensor | None = None) -> tf.Tensor:
     """Distorts an image for training: a random crop of the randomly resized image, flipped half of the time.
 
     Args:
@@ -30,7 +29,6 @@ def preprocess_for_train(image: tf.Tensor, output_height: int, output_width: int
       resize_side_max: the greatest, included.
       use_grayscale: the output has one channel.
       seed: int32 [2], or None.
-      normalized: whether `normalize` ends it; else the pixels stay float32 in [0, 255].
 
     Returns:
       float32 [output_height, output_width, channels], minus the mean.
@@ -38,21 +36,43 @@ def preprocess_for_train(image: tf.Tensor, output_height: int, output_width: int
     Raises:
       ValueError: an argument is not as above.
     """
+    crop_seed, flip_seed = images.split_seed(seed, 2)
+    image = begin(image, output_height, output_width, crop_seed, use_grayscale, resize_side_min, resize_side_max)
+    return normalize(tf.image.stateless_random_flip_left_right(image, flip_seed))
+
+
+def begin(image: tf.Tensor, output_height: int, output_width: int, seed: tf.Tensor | None = None,
+          use_grayscale: bool = False, resize_side_min: int = _RESIZE_SIDE_MIN,
+          resize_side_max: int = _RESIZE_SIDE_MAX) -> tf.Tensor:
+    """The part of `preprocess_for_train` that takes images one by one: the resizing and the crop.
+
+    Args and Raises: as there.
+
+    Returns:
+      float32 [output_height, output_width, channels], in [0, 255].
+    """
     image = images.check_image(image)
     images.check_positive(output_height=output_height, output_width=output_width,
                           resize_side_min=resize_side_min, resize_side_max=resize_side_max)
     if resize_side_min > resize_side_max:
         raise ValueError(f'resize_side_min, {resize_side_min}, is above resize_side_max, {resize_side_max}.')
-    side_seed, crop_seed, flip_seed = images.split_seed(seed, 3)
+    side_seed, crop_seed = images.split_seed(seed, 2)
     side = tf.random.stateless_uniform([], side_seed, resize_side_min, resize_side_max + 1, tf.int32)
     image = _aspect_preserving_resize(image, side, output_height, output_width)
     image = tf.image.stateless_random_crop(image, [output_height, output_width, image.shape[-1]], crop_seed)
-    image = tf.image.stateless_random_flip_left_right(image, flip_seed)
-    return _finish(image, output_height, output_width, use_grayscale, normalized)
+    return _pixels(image, output_height, output_width, use_grayscale)
+
+
+def finish(batch: tf.Tensor, seed: tf.Tensor | None = None, use_grayscale: bool = False) -> tf.Tensor:
+    """The rest of `preprocess_for_train` for a batch [batch, height, width, channels]: flips, and minus the mean.
+
+    `use_grayscale` makes no difference: `begin` has turned gray. `seed`: int32 [2], or None.
+    """
+    return normalize(images.random_flip(batch, images.checked_seed(seed)))
 
 
 def preprocess_for_eval(image: tf.Tensor, output_height: int, output_width: int, resize_side: int = _RESIZE_SIDE_MIN,
-                        use_grayscale: bool = False, normalized: bool = True) -> tf.Tensor:
+                        use_grayscale: bool = False) -> tf.Tensor:
     """Prepares an image for evaluation: the central crop of the resized image.
 
     Args:
@@ -61,7 +81,6 @@ def preprocess_for_eval(image: tf.Tensor, output_height: int, output_width: int,
       output_width: in pixels.
       resize_side: the length of the resized image's shorter side, in pixels.
       use_grayscale: the output has one channel.
-      normalized: whether `normalize` ends it; else the pixels stay float32 in [0, 255].
 
     Returns:
       float32 [output_height, output_width, channels], minus the mean.
@@ -74,25 +93,24 @@ def preprocess_for_eval(image: tf.Tensor, output_height: int, output_width: int,
     image = _aspect_preserving_resize(image, resize_side, output_height, output_width)
     top, left = tf.unstack((tf.shape(image)[:2] - [output_height, output_width]) // 2)
     image = image[top:top + output_height, left:left + output_width]
-    return _finish(image, output_height, output_width, use_grayscale, normalized)
+    return normalize(_pixels(image, output_height, output_width, use_grayscale))
 
 
 def preprocess_image(image: tf.Tensor, output_height: int, output_width: int, is_training: bool = False,
                      resize_side_min: int = _RESIZE_SIDE_MIN, resize_side_max: int = _RESIZE_SIDE_MAX,
-                     use_grayscale: bool = False, seed: tf.Tensor | None = None,
-                     normalized: bool = True) -> tf.Tensor:
+                     use_grayscale: bool = False, seed: tf.Tensor | None = None) -> tf.Tensor:
     """Calls `preprocess_for_train` if `is_training`, else `preprocess_for_eval`; arguments and result are theirs.
 
     `resize_side_min` is the latter's `resize_side`.
     """
     if is_training:
         return preprocess_for_train(image, output_height, output_width, resize_side_min, resize_side_max,
-                                    use_grayscale, seed, normalized)
-    return preprocess_for_eval(image, output_height, output_width, resize_side_min, use_grayscale, normalized)
+                                    use_grayscale, seed)
+    return preprocess_for_eval(image, output_height, output_width, resize_side_min, use_grayscale)
 
 
-def normalize(image: tf.Tensor, seed: tf.Tensor | None = None) -> tf.Tensor:
-    """An image, or a batch of them, in [0, 255], minus the mean; `seed` makes no difference."""
+def normalize(image: tf.Tensor) -> tf.Tensor:
+    """An image, or a batch of them, in [0, 255], minus the mean."""
     means = tf.constant([[_RGB_MEANS]])
     return tf.cast(image, tf.float32) - (means if image.shape[-1] == 3 else images.to_grayscale(means))
 
@@ -106,9 +124,9 @@ def _aspect_preserving_resize(image, side, output_height, output_width):
     return tf.compat.v1.image.resize(image, tf.cast(new_size, tf.int32))
 
 
-def _finish(image, output_height, output_width, use_grayscale, normalized):
+def _pixels(image, output_height, output_width, use_grayscale):
     image = tf.cast(image, tf.float32)
     if use_grayscale:
         image = images.to_grayscale(image)
     image.set_shape([output_height, output_width, None])
-    return normalize(image) if normalized else image
+    return image

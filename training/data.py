@@ -1,6 +1,7 @@
 """The data that a config names: its splits, and the batches that go to the device."""
 import dataclasses
 import functools
+from collections.abc import Callable
 
 import tensorflow as tf
 
@@ -55,37 +56,34 @@ def _preprocessing_name(config):
 
 def training_channels(config: TrainConfig, dataset: datasets.Dataset) -> int:
     """The channels of the images that a network is trained on; ConfigError where the preprocessing is wrong."""
-    _distortion(config, 1)
+    _split(config)
     return 1 if config.use_grayscale else dataset.channels
 
 
 def training_batches(config: TrainConfig, dataset: datasets.Dataset, size: int, start_step: int = 0,
                      num_shards: int = 1, shard_index: int = 0) -> tf.data.Dataset:
-    """Batches of one replica's step: uint8 [images, size, size, channels], distorted, and int64 [images].
+    """Batches of one replica's step: uint8 [images, size, size, channels], cropped, and int64 [images].
 
-    What is left to do, normalisation and mixing, the device does: see `Trainer.step`.
+    What is left to do the device does, see `Trainer.step`: flips, colours, normalisation, mixing.
     """
     preprocess, window = _distortion(config, size)
     return pipeline.make_batches(
         dataset, preprocess, config.batch_size * config.accumulate_steps, training=True, seed=config.seed,
         start_step=start_step, labels_offset=config.labels_offset, num_threads=config.num_preprocessing_threads,
-        num_readers=config.num_readers, num_shards=num_shards, shard_index=shard_index, window=window)
+        num_readers=config.num_readers, num_shards=num_shards, shard_index=shard_index, window=window,
+        window_side=size)
 
 
 def _distortion(config, size):
-    """What is done to each image, and the part of it that is needed for that."""
-    name = _preprocessing_name(config)
-    try:
-        on_host, _, window = preprocessing_factory.get_split_preprocessing(name, config.use_grayscale)
-    except ValueError as error:
-        raise ConfigError(f'--preprocessing_name: {error}') from None
-    options = {**config.augmentation(), **_inception_options(config, name)}
+    """What the host does to each image, and the part of it that is needed for that."""
+    split, options = _split(config), config.augmentation()
+    window = split.window
     if window is not None:      # the pipeline crops
-        window = functools.partial(window, min_area=options['min_area'])
+        window = functools.partial(window, min_area=config.min_crop_area)
         options['crop_image'] = False
 
     def preprocess(image, seed):
-        image = on_host(image, size, size, seed=seed, **options)
+        image = split.on_host(image, size, size, seed=seed, **options)
         if config.auto_augment:
             image = policies.augment(image, config.auto_augment, seed, magnitude=config.randaugment_magnitude)
         return image
@@ -93,11 +91,19 @@ def _distortion(config, size):
     return preprocess, window
 
 
-def _inception_options(config, name):
-    options = {'min_area': config.min_crop_area, 'distort_colors': config.distort_colors}
-    if preprocessing_factory.takes(name, 'min_area'):
-        return options
+def device_part(config: TrainConfig) -> Callable[[tf.Tensor, tf.Tensor], tf.Tensor]:
+    """The rest of the distortion: from uint8 [images, size, size, channels] and a seed to float32, normalised."""
+    options = {'distort_colors': config.distort_colors} if _split(config).window else {}
+    return functools.partial(_split(config).on_device, **options)
+
+
+def _split(config):
+    name = _preprocessing_name(config)
+    try:
+        split = preprocessing_factory.get_split_preprocessing(name, config.use_grayscale)
+    except ValueError as error:
+        raise ConfigError(f'--preprocessing_name: {error}') from None
     # A recipe is for any preprocessing.
-    if not config.recipe and tuple(options.values()) != (0.05, True):
+    if split.window is None and not config.recipe and (config.min_crop_area, config.distort_colors) != (0.05, True):
         raise ConfigError(f'--min_crop_area and --distort_colors are of the preprocessing inception, not of {name}.')
-    return {}
+    return split

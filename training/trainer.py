@@ -3,7 +3,7 @@ import contextlib
 import inspect
 import math
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import tensorflow as tf
 
@@ -12,9 +12,9 @@ import tf_slim_compat
 from nets import checkpoints, recompute, registry, weights
 from nets.model import Model
 from nets.weights import published
-from preprocessing import mixing, preprocessing_factory
+from preprocessing import mixing
 from preprocessing.images import split_seed
-from training import distribution, losses, optimizers, schedules
+from training import data, distribution, losses, optimizers, schedules
 from training.config import ConfigError, TrainConfig
 
 _OWN = 'training/'      # what a checkpoint holds besides TF-Slim's
@@ -95,12 +95,15 @@ class Trainer(tf.Module):
         self.steps_at_scale = self._scalar(0.0)
         self.aux_loss_weight = registry.get(config.model_name).aux_loss_weight
         self.class_weights = _class_weights(config, dataset)
-        self._normalize = _normalization(config)
+        self._device_part = data.device_part(config)
         self._gradients = self._loss_and_gradients
         on_device = config.tpu or distribution.device_kind(config) == 'GPU'
         if config.jit_compile == 'true' or (config.jit_compile == 'auto' and on_device and not config.sync_batch_norm):
             # The optimizer stays outside: it talks to the other replicas, which XLA cannot.
             self._gradients = tf.function(self._loss_and_gradients, autograph=False, jit_compile=True)
+        elif config.jit_compile == 'auto':
+            # XLA makes one pass over the pixels of it, TensorFlow's own operations a dozen.
+            self._prepared = tf.function(self._prepared, autograph=False, jit_compile=True)
 
     @staticmethod
     def _scalar(value):
@@ -201,7 +204,7 @@ class Trainer(tf.Module):
         with tf.GradientTape() as tape:
             with recompute.recomputed(config.recompute) as rows, \
                     tf_slim_compat.synchronized_batch_norm(config.sync_batch_norm):
-                logits, end_points = model.build(tf.cast(images, self.dtype), True, warm, seed, step)
+                logits, end_points = model.build(images, True, warm, seed, step)
             if config.recompute and not rows:
                 raise ConfigError(f'--recompute: {config.model_name} is not built row by row, and cannot; make '
                                   '--batch_size smaller, with --accumulate_steps.')
@@ -217,20 +220,20 @@ class Trainer(tf.Module):
         return tf.concat([[loss], right], 0), gradients
 
     def _prepared(self, images, labels, seed):
-        """Float images, and the probabilities of their classes."""
+        """Images as the network takes them, and the probabilities of their classes."""
         config = self.config
         num_classes = 1 if config.class_mode == 'binary' else self.model.num_classes
         targets = losses.hard_targets(labels, config.class_mode, num_classes)
         if images.dtype == tf.uint8:
             # Each draws from a seed of its own, none from dropout's.
-            norm_seed, mix_seed, erase_seed = split_seed(seed, 3)
-            images = self._normalize(images, norm_seed)
+            part_seed, mix_seed, erase_seed = split_seed(seed, 3)
+            images = self._device_part(images, part_seed)
             if config.random_erasing:
                 images = mixing.random_erasing(images, erase_seed, config.random_erasing)
             if config.mixes:
                 images, targets = mixing.mix(images, targets, mix_seed, config.mixup_alpha, config.cutmix_alpha,
                                              config.mix_probability)
-        return images, targets
+        return tf.cast(images, self.dtype), targets
 
     def _regularization_loss(self):
         if self.config.optimizer == 'adamw':        # which decays the weights itself
@@ -359,8 +362,3 @@ def _class_weights(config, dataset):
         return tf.constant(losses.class_weights(config.class_weights, counts))
     except ValueError as error:
         raise ConfigError(f'--class_weights={config.class_weights}: {error}') from None
-
-
-def _normalization(config) -> Callable:
-    name = config.preprocessing_name or registry.get(config.model_name).preprocessing
-    return preprocessing_factory.get_split_preprocessing(name, config.use_grayscale).on_device

@@ -160,3 +160,85 @@ def test_a_window_is_cut_out_of_the_image(tmp_path, extension):
         expected = np.asarray(image.convert('RGB').crop((11, 7, 11 + 45, 7 + 33)), int)
     difference = np.abs(found[0].astype(int) - expected)
     assert difference.max() <= (0 if extension == 'PNG' else 3)
+
+
+@pytest.mark.parametrize('size, ratio', [((700, 500), 1), ((720, 900), 2), ((1500, 1300), 4), ((2400, 2600), 8)])
+def test_a_large_window_of_a_jpeg_is_decoded_smaller(tmp_path, size, ratio):
+    """As Pillow decodes it at a half, a quarter or an eighth: the sides of the window stay at least 256 pixels."""
+    rows, columns = np.mgrid[:size[0], :size[1]]
+    photo = Image.fromarray(np.uint8(np.stack([rows % 256, columns % 256, (rows + columns) // 16], -1)))
+    for label in 'ab':
+        (tmp_path / 'train' / label).mkdir(parents=True)
+        photo.save(tmp_path / 'train' / label / '1.jpg', quality=90)
+    dataset = get_dataset('image_folder', 'train', str(tmp_path))
+
+    def window(shape, seed):
+        return tf.stack([16, 32, shape[0] - 64, shape[1] - 96])
+
+    found, _ = next(pipeline.make_batches(dataset, lambda image, seed: image, 1, training=True, window=window,
+                                          window_side=256).as_numpy_iterator())
+    assert found.shape == (1, (size[0] - 64) // ratio, (size[1] - 96) // ratio, 3)
+    with Image.open(tmp_path / 'train' / 'a' / '1.jpg') as image:
+        image.draft('RGB', (size[1] // ratio, size[0] // ratio))
+        pillows = np.asarray(image, int)
+    assert pillows.shape[:2] == tuple(-(-side // ratio) for side in size)
+    pillows = pillows[16 // ratio:, 32 // ratio:][:found.shape[1], :found.shape[2]]
+    assert np.abs(found[0][1:-1, 1:-1] - pillows[1:-1, 1:-1]).mean() < 1
+
+
+@pytest.mark.parametrize('training', [False, True])
+def test_corrupt_examples_are_passed_over_and_told(records, encode, training):
+    junk = {3: b'junk', 4: encode(4, 'jpg', (64, 64))[:300], 10: b''}
+    folder = records('flowers_train_00000-of-00001.tfrecord', [
+        (junk.get(i, encode(i)), 9 if i == 7 else i % 5) for i in range(12)])
+    dataset, skipped = get_dataset('flowers', 'train', folder), []
+
+    def run(start_step, count):
+        data = pipeline.make_batches(dataset, lambda image, seed: tf.image.resize(image, [2, 2])[..., :1], 4, seed=3,
+                                     training=training, start_step=start_step, skip_corrupt=skipped.append)
+        return [(images.ravel()[::4].astype(int), labels) for images, labels in data.take(count).as_numpy_iterator()]
+
+    found = run(0, 12)
+    bad = {3, 4, 7, 10}
+    assert set(skipped) == {f'flowers_train_00000-of-00001.tfrecord record {i}' for i in bad}
+    if not training:
+        assert np.concatenate([images for images, _ in found]).tolist() == [i for i in range(12) if i not in bad]
+        assert np.concatenate([labels for _, labels in found]).tolist() == [i % 5 for i in range(12) if i not in bad]
+        return
+    for images, labels in found:
+        assert len(images) == 4 and not bad.intersection(images) and (labels == images % 5).all()
+    # What is sound stands where it does in a run without damage.
+    sound = dataset.as_tf_data(shuffle=True, seed=3, repeat=True).take(48).as_numpy_iterator()
+    names = [int(element['source'].decode().split()[-1]) for element in sound]
+    kept = [(image, name) for image, name in zip(np.concatenate([images for images, _ in found]), names, strict=True)
+            if name not in bad]
+    assert len(kept) == 32 and all(image == name for image, name in kept)
+    for (images, _), (again, _) in zip(found[5:], run(5, 7), strict=True):
+        np.testing.assert_array_equal(images, again)
+
+
+def test_a_batch_without_a_sound_example_stops(records, encode):
+    folder = records('flowers_train_00000-of-00001.tfrecord', [(b'junk', 0)] * 4)
+    data = pipeline.make_batches(get_dataset('flowers', 'train', folder), lambda image, seed: tf.ones([2, 2, 1]), 2,
+                                 training=True, skip_corrupt=lambda source: None)
+    with pytest.raises(tf.errors.InvalidArgumentError, match='no example of a batch can be used'):
+        next(iter(data))
+
+
+def test_multi_label_is_one_column_a_class(flowers):
+    dataset = get_dataset('flowers', 'train', flowers)
+    dataset.multi_label = True
+    labels = [[0, 3], [], [4]]
+    elements = tf.data.Dataset.from_generator(
+        lambda: ({'image': encode_png(), 'label': label, 'source': 'x'} for label in labels),
+        output_signature={'image': tf.TensorSpec([], tf.string), 'label': tf.TensorSpec([None], tf.int64),
+                          'source': tf.TensorSpec([], tf.string)})
+    dataset.as_tf_data = lambda **kwargs: elements
+    (_, found), = batches(dataset, 3)
+    np.testing.assert_array_equal(found, [[1, 0, 0, 1, 0], [0, 0, 0, 0, 0], [0, 0, 0, 0, 1]])
+
+
+def encode_png():
+    buffer = io.BytesIO()
+    Image.new('RGB', (12, 10)).save(buffer, 'PNG')
+    return buffer.getvalue()

@@ -138,6 +138,38 @@ def test_colours_are_tf_images_in_the_documented_order(sample, assert_uniform, f
         np.testing.assert_allclose(images[i], apply(i, (low + high) / 2), atol=1e-4)
 
 
+@pytest.mark.parametrize('compiled', [False, True])
+@pytest.mark.parametrize('scene', ['soft', 'vivid'])
+def test_colours_of_a_batch_are_tf_images(assert_uniform, compiled, scene):
+    """As `distort_color` does, brightness and then saturation; vivid colours are saturated and go below 0."""
+    color = np.uint8(COLOR * 255) if scene == 'soft' else np.uint8([90, 0, 20])
+    others = np.random.RandomState(0).randint(0, 256, (3, 5, 3)) if scene == 'vivid' else np.full((3, 5, 3), 128)
+    image = np.concatenate([np.tile(color, (2, 5, 1)), others]).astype('uint8')
+    finish = tf.function(inception.finish, jit_compile=True) if compiled else inception.finish
+    outputs = finish(tf.constant(np.stack(500 * [image])), tf.constant([3, 4])).numpy() / 2 + 0.5
+    pixel, color = outputs[:, 0, 0], color / 255
+    brightness = pixel.max(1) - color.max()
+    assert_uniform(brightness, -32 / 255, 32 / 255)
+    if scene == 'soft':
+        saturation = np.ptp(pixel, 1) / np.ptp(color)
+        assert_uniform(saturation, 0.5, 1.5)
+        assert abs(np.corrcoef(brightness, saturation)[0, 1]) < 0.15
+    draws = tf.random.split([3, 4], 3, alg='philox')
+    factors = 0.5 + tf.random.stateless_uniform([500], draws[2], 0, 2 ** 24, tf.int32, alg='philox').numpy() / 2 ** 24
+    for output, delta, factor in zip(outputs[:60], brightness, factors, strict=False):
+        expected = tf.image.adjust_saturation(tf.image.adjust_brightness(image / np.float32(255), delta), factor)
+        expected = tf.clip_by_value(expected, 0, 1).numpy()
+        assert min(np.abs(output[:, ::side] - expected).max() for side in (1, -1)) < 1e-5
+
+
+def test_a_batch_turns_gray_after_its_colours():
+    batch = tf.constant(IMAGE[None])
+    color = inception.finish(batch, [1, 2]) / 2 + 0.5
+    gray = inception.finish(batch, [1, 2], use_grayscale=True)
+    np.testing.assert_allclose(gray, tf.image.rgb_to_grayscale(color) * 2 - 1, atol=1e-5)
+    assert inception.finish(batch[..., :1], [1, 2]).shape == (1, *IMAGE.shape[:2], 1)
+
+
 def test_one_channel_skips_saturation_and_hue(sample, assert_uniform):
     image = np.random.RandomState(0).uniform(0.4, 0.6, (5, 6, 1)).astype('float32')
     fast, slow = sample(lambda seed: tuple(inception.distort_color(image, 0, fast_mode, seed=seed)
