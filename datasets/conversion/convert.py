@@ -7,6 +7,7 @@ import collections
 import contextlib
 import csv
 import dataclasses
+import functools
 import hashlib
 import io
 import itertools
@@ -27,6 +28,7 @@ from datasets.conversion.images import Converted, Problem
 from datasets.provider import DatasetError
 
 VERSION = 1     # of what is written for the same images and options
+_SETTINGS = 'settings.json'
 _TOGETHER = 4   # images that a worker takes at a time
 
 
@@ -52,17 +54,17 @@ class Conversion:
     strict: bool = False
     dropped: tuple[Problem, ...] = ()
 
-    def begin(self) -> bool:
-        """Makes the folders, or takes up what was begun there; False if the conversion is finished already.
+    def check(self) -> bool:
+        """Whether there is anything to do; writes nothing.
 
         Raises:
-          DatasetError: the folder cannot be written, or holds another conversion or files that would be overwritten.
+          DatasetError: the folder holds another conversion, or files that would be overwritten.
         """
-        self._check_labels()
+        self._check_items()
         if self.dropped and self.strict:
             raise _stopped(self.dropped[0])
-        settings, part = self._settings(), self._part('settings.json')
-        for path in (self.summary_path, part):
+        settings = self._settings
+        for path in (self.summary_path, self._part(_SETTINGS)):
             if tf.io.gfile.exists(path):
                 _compare(path, json.loads(_read(path))['settings'], settings)
         shards = self.collection.shards()
@@ -79,11 +81,31 @@ class Conversion:
         labels = self._path(dataset_utils.LABELS_FILENAME)
         if tf.io.gfile.exists(labels) and dataset_utils.read_label_file(self.dataset_dir) != self._labels():
             raise DatasetError(f'{labels} is there already, with other classes: give another --dataset_dir.')
+        return True
+
+    def begin(self) -> bool:
+        """Makes the folders, or takes up what was begun there; False if the conversion is finished already.
+
+        Raises:
+          DatasetError: see `check`; or the folder cannot be written.
+        """
+        if not self.check():
+            return False
+        self.make_folders()
+        if not tf.io.gfile.exists(self._part(_SETTINGS)):
+            with _writing(self.dataset_dir):
+                self._put(self._part(_SETTINGS), json.dumps({'settings': self._settings}, indent=2))
+        return True
+
+    def make_folders(self) -> str:
+        """Makes `dataset_dir` and the folder of what is needed on the way, and returns that.
+
+        Raises:
+          DatasetError: they cannot be written.
+        """
         with _writing(self.dataset_dir):
             tf.io.gfile.makedirs(self._part(''))
-            if not tf.io.gfile.exists(part):
-                self._put(part, json.dumps({'settings': settings}, indent=2))
-        return True
+        return self._part('')
 
     def missing(self) -> list[Shard]:
         """The shards that are not there."""
@@ -141,7 +163,7 @@ class Conversion:
         summary = {
             'dataset_name': self.collection.name, 'splits': splits,
             'problems': dict(collections.Counter(problem.problem.partition(':')[0] for problem in problems)),
-            'left_out': sum(problem.done == images.LEFT_OUT for problem in problems), 'settings': self._settings()}
+            'left_out': sum(problem.done == images.LEFT_OUT for problem in problems), 'settings': self._settings}
         table = io.StringIO()
         rows = csv.writer(table, lineterminator='\n')
         rows.writerow(['file', 'split', 'problem', 'what was done'])
@@ -189,16 +211,19 @@ class Conversion:
             file.write(text.encode(errors='backslashreplace'))
         tf.io.gfile.rename(part, path, overwrite=True)
 
-    def _check_labels(self):
+    def _check_items(self):
         for items in self.collection.splits.values():
             for item in items:
+                if not isinstance(item.image, np.ndarray) or self.options.max_side or self.options.reencode:
+                    images.check_pillow()
                 for label in [item.label] if isinstance(item.label, int) else item.label:
                     if label not in self.collection.class_names:
                         raise DatasetError(f'{item.name} has the label {label}, but the classes are '
                                            f'{min(self.collection.class_names)} to {max(self.collection.class_names)}.')
 
+    @functools.cached_property
     def _settings(self):
-        """What two runs must have in common to go on with one another's shards."""
+        """What two runs must have in common to go on with one another's shards; not what is in the files."""
         everything = hashlib.sha256()
         for split, items in self.collection.splits.items():
             for item in items:
@@ -229,12 +254,10 @@ def convert(conversion: Conversion, num_workers: int | None = None,
     """
     workers = num_workers or os.cpu_count() or 1
     with contextlib.ExitStack() as stack:
-        # What is refused should leave no folder with a lock; what another process finished meanwhile is finished.
-        to_do = conversion.begin()
-        if to_do and '://' not in conversion.dataset_dir:
-            stack.enter_context(slim_zoo_download.locked(conversion._part('')))
-            to_do = conversion.begin()
-        if not to_do:
+        # First checked, so that what is refused leaves no folder with a lock in it.
+        if conversion.check() and '://' not in conversion.dataset_dir:
+            stack.enter_context(slim_zoo_download.locked(conversion.make_folders()))
+        if not conversion.begin():      # another process may have been at work
             conversion.clean()
             return json.loads(_read(conversion.summary_path))
         pool = ThreadPoolExecutor(workers)
