@@ -31,11 +31,11 @@ class Digits(IndexedDataset):
         self._images = [png(image) for image in enlarge(images)]
         self._sources = [f'digits image {i}' for i in index]
         super().__init__(name=row.name, split_name=split_name, labels=labels.tolist(), num_classes=row.num_classes,
-                         channels=row.channels, labels_to_names={i: str(i) for i in range(10)},
-                         items_to_descriptions=row.items_to_descriptions)
+                         channels=row.channels, labels_to_names=dict(enumerate(row.class_names)),
+                         items_to_descriptions=row.items_to_descriptions, licence=row.licence)
 
     def _load(self, index):
-        return {'image': tf.gather(self._images, index), 'label': tf.gather(tf.constant(self.labels, tf.int64), index),
+        return {'image': tf.gather(self._images, index), 'label': self._label(index),
                 'source': tf.gather(self._sources, index)}
 
     def _examples(self):

@@ -1,6 +1,10 @@
 """What every dataset is: `slim.dataset.Dataset` for TF-Slim's graph-mode readers, and an ordered `tf.data.Dataset`."""
+import collections
+import contextlib
 import difflib
+import itertools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
 
 import tensorflow as tf
 import tf_slim as slim
@@ -33,8 +37,9 @@ def decode_image(encoded: tf.Tensor, channels: int = 3) -> tf.Tensor:
     """Decodes an image as `slim.tfexample_decoder.Image` does.
 
     Args:
-      encoded: scalar string, the bytes of a JPEG, PNG, BMP or GIF file (of an animation the first frame is taken).
-      channels: 3 for RGB (grey and CMYK are converted) or 1 for grey (JPEG and PNG only).
+      encoded: scalar string, the bytes of a JPEG, PNG, BMP or GIF file, or of a WebP file where TensorFlow is 2.20 or
+        later. Of an animation the first frame is taken.
+      channels: 3 for RGB (grey and CMYK are converted, transparency is dropped) or 1 for grey (not BMP and GIF).
 
     Returns:
       uint8 `[height, width, channels]`.
@@ -42,9 +47,27 @@ def decode_image(encoded: tf.Tensor, channels: int = 3) -> tf.Tensor:
     Raises:
       tf.errors.InvalidArgumentError: where the image is run, if the bytes are no such image or cut short.
     """
-    image = tf.io.decode_image(encoded, channels=channels, expand_animations=False)
+    encoded = tf.convert_to_tensor(encoded)
+
+    def decode():
+        return tf.io.decode_image(encoded, channels=channels, expand_animations=False)
+
+    def decode_webp():
+        # tf.io.decode_image refuses WebP files that are transparent or animated.
+        image = tf.io.decode_webp(encoded)[0, ..., :3]
+        return image if channels == 3 else tf.image.rgb_to_grayscale(image)
+
+    if hasattr(tf.io, 'decode_webp'):
+        image = tf.cond(is_webp(encoded), decode_webp, decode)
+    else:
+        image = decode()
     image.set_shape([None, None, channels])
     return image
+
+
+def is_webp(encoded: tf.Tensor) -> tf.Tensor:
+    """Whether the bytes, scalar string, are those of a WebP file: bool."""
+    return tf.strings.regex_full_match(tf.strings.substr(encoded, 0, 12), r'RIFF\C{4}WEBP')
 
 
 class Dataset(slim.dataset.Dataset):
@@ -52,7 +75,8 @@ class Dataset(slim.dataset.Dataset):
 
     TF-Slim's fields (`data_sources`, `reader`, `decoder`, `num_samples`, `items_to_descriptions`, `num_classes`,
     `labels_to_names`) serve `slim.dataset_data_provider.DatasetDataProvider` in a TF1 graph. Everything else uses
-    `as_tf_data`. Ours besides: `name`, `split_name`, and `channels` of the decoded images.
+    `as_tf_data`. Ours besides: `name`, `split_name`, `channels` of the decoded images, `licence`, and `multi_label`:
+    whether an image has any number of labels, and not one.
 
     A kind of dataset defines `_epoch` (the order of one epoch), `_load` (one element) and `_examples` (the same in
     plain Python, to find what is wrong with it).
@@ -60,11 +84,11 @@ class Dataset(slim.dataset.Dataset):
 
     def __init__(self, *, name: str, split_name: str, num_samples: int, num_classes: int, channels: int,
                  labels_to_names: Mapping[int, str] | None, data_sources: Sequence[str], reader, decoder,
-                 items_to_descriptions: Mapping[str, str]):
+                 items_to_descriptions: Mapping[str, str], multi_label: bool = False, licence: str = ''):
         """Takes the fields by their names."""
         super().__init__(data_sources, reader, decoder, num_samples, items_to_descriptions, name=name,
                          split_name=split_name, num_classes=num_classes, channels=channels,
-                         labels_to_names=labels_to_names)
+                         labels_to_names=labels_to_names, multi_label=multi_label, licence=licence)
 
     def __str__(self):
         """Its name, split and size, for messages."""
@@ -88,8 +112,9 @@ class Dataset(slim.dataset.Dataset):
           num_readers: how many files are read in parallel; None for as many as help. The order is the same.
 
         Returns:
-          A `tf.data.Dataset` of dictionaries: `image`, scalar string, the encoded file; `label`, scalar int64;
-          `source`, scalar string, where the example comes from, for messages.
+          A `tf.data.Dataset` of dictionaries: `image`, scalar string, the encoded file; `label`, scalar int64, or with
+          `multi_label` int64 [n], the n labels of the image, none or more; `source`, scalar string, where the example
+          comes from, for messages.
 
         Raises:
           DatasetError: if `start` is negative or `shard_index` is not one of the shards.
@@ -128,15 +153,19 @@ class Dataset(slim.dataset.Dataset):
             examples = self._examples()
         else:
             order = self.as_tf_data(shuffle, seed, start, repeat=True).take(count).as_numpy_iterator()
-            examples = ((e['source'].decode(errors='replace'), e['image'], int(e['label'])) for e in order)
+            examples = ((e['source'].decode(errors='replace'), e['image'], e['label'].tolist()) for e in order)
         try:
-            for source, encoded, label in examples:
-                if not labels_offset <= label < self.num_classes:
-                    return (f'{source} has the label {label}, but with labels_offset={labels_offset} the labels of '
-                            f'{self.name} must be from {labels_offset} to {self.num_classes - 1}.')
+            for source, encoded, labels in examples:
+                for label in labels if self.multi_label else [labels]:
+                    if not labels_offset <= label < self.num_classes:
+                        return (f'{source} has the label {label}, but with labels_offset={labels_offset} the labels '
+                                f'of {self.name} must be from {labels_offset} to {self.num_classes - 1}.')
                 try:
                     decode_image(encoded, self.channels)
                 except tf.errors.InvalidArgumentError as error:
+                    if is_webp(encoded) and not hasattr(tf.io, 'decode_webp'):
+                        return (f'{source} is a WebP image, which TensorFlow {tf.__version__} cannot decode: '
+                                f'TensorFlow 2.20 can, or make it a PNG or JPEG file.')
                     return f'{source} cannot be decoded, it is cut short or not an image: {reason(error)}'
         except DatasetError as error:
             return str(error)
@@ -152,11 +181,12 @@ class Dataset(slim.dataset.Dataset):
           DatasetError: a file cannot be read, or a label is out of range.
         """
         counts = [0] * self.num_classes
-        for source, _, label in self._examples():
-            if not 0 <= label < self.num_classes:
-                raise DatasetError(f'{source} has the label {label}; those of {self.name} are from 0 to '
-                                   f'{self.num_classes - 1}.')
-            counts[label] += 1
+        for source, _, labels in self._examples():
+            for label in labels if self.multi_label else [labels]:
+                if not 0 <= label < self.num_classes:
+                    raise DatasetError(f'{source} has the label {label}; those of {self.name} are from 0 to '
+                                       f'{self.num_classes - 1}.')
+                counts[label] += 1
         return counts
 
     def _epoch(self, key: tf.Tensor | None, num_readers: int) -> tf.data.Dataset:
@@ -167,9 +197,28 @@ class Dataset(slim.dataset.Dataset):
         """The element of `as_tf_data` for an element of `_epoch`."""
         raise NotImplementedError
 
-    def _examples(self) -> Iterator[tuple[str, bytes, int]]:
-        """(source, encoded, label) of every example; raises DatasetError at one that cannot be read."""
+    def _examples(self) -> Iterator[tuple[str, bytes, Any]]:
+        """(source, encoded, label) of every example, the label an int, or with `multi_label` a tuple of ints.
+
+        Raises DatasetError at one that cannot be read.
+        """
         raise NotImplementedError
+
+
+@contextlib.contextmanager
+def reading(file: str):
+    """A file to be read: a local one as Python opens it, others as TensorFlow does, which seeks slowly.
+
+    Raises:
+      DatasetError: if it cannot be opened or read.
+    """
+    try:
+        with (tf.io.gfile.GFile if '://' in file else open)(file, 'rb') as stream:
+            yield stream
+    except OSError as error:
+        raise DatasetError(f'{file} cannot be read: {error.strerror}.') from None
+    except tf.errors.OpError as error:
+        raise DatasetError(f'{file} cannot be read: {reason(error)}') from None
 
 
 def reason(error: tf.errors.OpError) -> str:
@@ -189,11 +238,11 @@ class IndexReader:
         return number, number
 
 
-class IndexDecoder(slim.data_decoder.DataDecoder):
-    """Decodes the number of an example of `dataset` into its image and label."""
+class RecordDecoder(slim.data_decoder.DataDecoder):
+    """Decodes a record into its image and label."""
 
     def __init__(self, load, channels: int):
-        """Takes `load`, from the example's number to its element, and the channels of the image."""
+        """Takes `load`, from a record to its element, and the channels of the image."""
         self._load, self._channels = load, channels
 
     def list_items(self) -> list[str]:
@@ -201,25 +250,41 @@ class IndexDecoder(slim.data_decoder.DataDecoder):
         return ['image', 'label']
 
     def decode(self, data: tf.Tensor, items: Sequence[str] | None = None) -> list[tf.Tensor]:
-        """The tensors of the items, for a scalar string that holds the example's number."""
+        """The tensors of the items, for a record, scalar string."""
         # What comes out of a queue has no static shape; tf.train.batch needs one.
-        element = self._load(tf.strings.to_number(tf.reshape(data, []), tf.int64))
+        element = self._load(tf.reshape(data, []))
         element['image'] = decode_image(element['image'], self._channels)
         return [element[item] for item in items or self.list_items()]
+
+
+class IndexDecoder(RecordDecoder):
+    """Decodes the number of an example, in a string, by `load`, which takes the number."""
+
+    def decode(self, data: tf.Tensor, items: Sequence[str] | None = None) -> list[tf.Tensor]:
+        """The tensors of the items."""
+        return super().decode(tf.strings.to_number(data, tf.int64), items)
 
 
 class IndexedDataset(Dataset):
     """A dataset that knows its examples by number: `_load(index)` fetches one."""
 
-    def __init__(self, *, labels: Sequence[int], **fields):
-        """Takes the label of each example, and the fields of `Dataset` that do not follow from it."""
+    def __init__(self, *, labels: Sequence[Any], **fields):
+        """Takes the label of each example, with `multi_label` a tuple of them, and the fields of `Dataset` that do not follow from it."""
         self.labels = list(labels)
         super().__init__(num_samples=len(self.labels), data_sources=[str(i) for i in range(len(self.labels))],
                          reader=IndexReader, decoder=IndexDecoder(self._load, fields['channels']), **fields)
 
     def class_counts(self) -> list[int]:
         """The number of images of each class, by label."""
-        return [self.labels.count(label) for label in range(self.num_classes)]
+        counts = collections.Counter(itertools.chain(*self.labels) if self.multi_label else self.labels)
+        return [counts[label] for label in range(self.num_classes)]
+
+    def _label(self, index):
+        """The label of an example, or its labels."""
+        if not self.multi_label:
+            return tf.gather(tf.constant(self.labels, tf.int64), index)
+        return tf.RaggedTensor.from_row_lengths(
+            tf.constant(list(itertools.chain(*self.labels)), tf.int64), list(map(len, self.labels)))[index]
 
     def _epoch(self, key, num_readers):
         order = tf.range(self.num_samples, dtype=tf.int64)

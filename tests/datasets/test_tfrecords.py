@@ -39,6 +39,10 @@ def test_every_dataset_reads_its_own_layout(row, records, encode, grey):
     ('flowers', {'train': 3320, 'validation': 350}, 5, 'flowers_%s_*.tfrecord'),
     ('imagenet', {'train': 1281167, 'validation': 50000}, 1001, '%s-*'),
     ('visualwakewords', {'train': 82783, 'val': 40504}, 2, '%s.record-*'),
+    # Not TF-Slim's: the figures are those that the datasets' authors publish.
+    ('fashion_mnist', {'train': 60000, 'test': 10000}, 10, 'fashion_mnist_%s.tfrecord'),
+    ('cifar100', {'train': 50000, 'test': 10000}, 100, 'cifar100_%s.tfrecord'),
+    ('imagenette', {'train': 9469, 'validation': 3925}, 10, 'imagenette_%s_*.tfrecord'),
 ])
 def test_tf_slims_modules(name, splits, classes, shards, tmp_path):
     assert (DATASETS[name].num_classes, DATASETS[name].file_pattern) == (classes, shards)
@@ -64,10 +68,10 @@ def test_large_and_complete_is_nominal(flowers, monkeypatch):
 
 def test_labels_file(flowers):
     path = os.path.join(flowers, 'labels.txt')
-    assert get_dataset('flowers', 'train', flowers).labels_to_names is None
-    with open(path, 'w') as file:
-        file.write('0:daisy\n1:dandelion\n2:roses\n3:sunflowers\n4:tulips\n')
-    assert get_dataset('flowers', 'train', flowers).labels_to_names[3] == 'sunflowers'
+    assert get_dataset('flowers', 'train', flowers).labels_to_names[3] == 'sunflowers'  # TF-Slim's, without the file
+    with open(path, 'w', encoding='utf-8') as file:
+        file.write('0:Gänseblümchen\n1:dandelion\n2:roses\n3:Sonnenblumen\n4:tulips\n')
+    assert get_dataset('flowers', 'train', flowers).labels_to_names[3] == 'Sonnenblumen'
     with open(path, 'a') as file:
         file.write('5:weeds\n')
     with pytest.raises(DatasetError, match=r'labels\.txt names a class 5, but the classes of flowers are 0 to 4'):
