@@ -93,8 +93,8 @@ def infer_folded(cell: Cell):
     return f'TensorFlow {tf.__version__}', lambda: endlessly(lambda: folded(images).numpy())
 
 
-def input_batches(cell: Cell):
-    """The batches that `train_image_classifier.py` trains on."""
+def input_batches(cell: Cell, part: str = ''):
+    """What `train_image_classifier.py` trains on, ready for the network; `host`: the uint8 that go to the device."""
     import tensorflow as tf
 
     from training import data
@@ -102,25 +102,46 @@ def input_batches(cell: Cell):
     config = TrainConfig(model_name=cell.model, batch_size=cell.batch_size, dataset_name='image_folder',
                          dataset_dir=cell.images)
     batches = data.training_batches(config, data.open_dataset(config), cell.image_size)
-    return f'TensorFlow {tf.__version__}', lambda: iter(batches)
+    device_part = tf.function(data.device_part(config), jit_compile=True)
+    seed = tf.constant([1, 2])
+
+    def ready():
+        for images, labels in batches:
+            yield device_part(images, seed), labels
+
+    return f'TensorFlow {tf.__version__}', lambda: iter(batches) if part == 'host' else ready()
 
 
 def input_of_tf_slim(cell: Cell):
-    """TF-Slim's way: the whole photo is decoded, and all of its preprocessing done in floats on the host."""
+    """TF-Slim's way, in its order: the whole photo is decoded and made floats, then cropped, resized and distorted."""
     import tensorflow as tf
 
-    from nets import registry
-    from preprocessing import preprocessing_factory
-    row = registry.get(cell.model)
-    distort = preprocessing_factory.get_preprocessing(row.preprocessing, True)
-
     def load(path):
-        image = tf.io.decode_jpeg(tf.io.read_file(path), row.channels)
-        return distort(image, cell.image_size, cell.image_size)
+        image = tf.image.convert_image_dtype(tf.io.decode_jpeg(tf.io.read_file(path), 3), tf.float32)
+        begin, size, _ = tf.image.sample_distorted_bounding_box(
+            tf.shape(image), tf.zeros([1, 0, 4]), min_object_covered=0.1, aspect_ratio_range=(0.75, 1.33),
+            area_range=(0.05, 1.0), max_attempts=100, use_image_if_no_bounding_boxes=True)
+        image = tf.slice(image, begin, size)
+        image.set_shape([None, None, 3])
+        image = tf.compat.v1.image.resize(image, [cell.image_size, cell.image_size])
+        image = tf.image.random_flip_left_right(image)
+        image = tf.image.random_saturation(tf.image.random_brightness(image, 32 / 255), 0.5, 1.5)
+        return (tf.clip_by_value(image, 0.0, 1.0) - 0.5) * 2.0
 
+    return f'TensorFlow {tf.__version__}', lambda: iter(_batches(cell, load))
+
+
+def input_decoding(cell: Cell):
+    """Decoding alone: photos are read and decoded as a whole, and nothing is done with them."""
+    import tensorflow as tf
+    load = lambda path: tf.io.decode_jpeg(tf.io.read_file(path), 3)[0, 0]  # noqa: E731
+    return f'TensorFlow {tf.__version__}', lambda: iter(_batches(cell, load))
+
+
+def _batches(cell, load):
+    import tensorflow as tf
     files = tf.data.Dataset.list_files(f'{cell.images}/*/*.jpg').cache().repeat().shuffle(1000)
-    batches = files.map(load, tf.data.AUTOTUNE).batch(cell.batch_size, drop_remainder=True).prefetch(tf.data.AUTOTUNE)
-    return f'TensorFlow {tf.__version__}', lambda: iter(batches)
+    return files.map(load, tf.data.AUTOTUNE).batch(cell.batch_size, drop_remainder=True).prefetch(tf.data.AUTOTUNE)
 
 
 def product(cell: Cell, size: int):

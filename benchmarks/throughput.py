@@ -43,7 +43,8 @@ CANDIDATES: dict[str, dict[str, tuple]] = {
         'onnxruntime': ('peers:onnxruntime',),
         'openvino': ('peers:openvino',), 'openvino/async': ('peers:openvino', 'async')},
     'input': {
-        'slim_zoo': ('ours:input_batches',), 'tf_slim': ('ours:input_of_tf_slim',),
+        'slim_zoo': ('ours:input_batches',), 'slim_zoo/uint8': ('ours:input_batches', 'host'),
+        'tf_slim': ('ours:input_of_tf_slim',), 'decoding': ('ours:input_decoding',),
         'pytorch': ('peers:input_of_pytorch',), 'pytorch/colours': ('peers:input_of_pytorch', 'colours'),
         'keras': ('peers:input_of_keras',)},
 }
@@ -166,7 +167,7 @@ def show(cell: Cell, rows: list[dict]) -> None:
         print(f'slim_zoo, ms a step: input {times["slim_zoo: input"]:.0f}, forward {forward:.0f}, backward '
               f'{gradients - forward:.0f}, update {times["slim_zoo"] - gradients:.0f}')
     ours = [row for row in measured if _belongs(row['candidate'], 'slim_zoo')]
-    peers = [row for row in measured if not row['candidate'].startswith('slim_zoo')]
+    peers = [row for row in measured if not row['candidate'].startswith(('slim_zoo', 'decoding'))]
     if peers:
         mine, best = (max(group, key=lambda row: row['images_per_second']) for group in (ours, peers))
         print(f'{mine["candidate"]} has {mine["images_per_second"] / best["images_per_second"]:.2f} times the rate of '
