@@ -269,7 +269,7 @@ class IndexedDataset(Dataset):
     """A dataset that knows its examples by number: `_load(index)` fetches one."""
 
     def __init__(self, *, labels: Sequence[Any], **fields):
-        """Takes the label of each example, with `multi_label` a tuple of them, and the fields of `Dataset` that do not follow from it."""
+        """Takes the label of each example, or its labels, and the fields of `Dataset` that do not follow."""
         self.labels = list(labels)
         super().__init__(num_samples=len(self.labels), data_sources=[str(i) for i in range(len(self.labels))],
                          reader=IndexReader, decoder=IndexDecoder(self._load, fields['channels']), **fields)

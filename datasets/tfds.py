@@ -9,6 +9,7 @@ import difflib
 import os
 from typing import Any
 
+import numpy as np
 import tensorflow as tf
 
 from datasets.image_folder import check_fraction
@@ -47,9 +48,10 @@ def open_split(row, split_name, dataset_dir=None, file_pattern=None, reader=None
     multi_label = hasattr(label, 'feature')
     label = label.feature if multi_label else label
     channels = {1: 1, 3: 3, 4: 3, None: 3}.get(image.shape[-1])
-    if not channels or image.np_dtype not in ('uint8', 'uint16'):
-        raise DatasetError(f'the {image_key} of {row.name} is {image.np_dtype.__name__} {image.shape}, and not an '
-                           f'image of grey or colour.')
+    dtype = np.dtype(image.np_dtype).name
+    if not channels or dtype not in ('uint8', 'uint16'):
+        raise DatasetError(f'the {image_key} of {row.name} is {dtype} {image.shape}, and not an image of grey or '
+                           f'colour, uint8 with 1, 3 or 4 channels.')
     if not label.num_classes:
         raise DatasetError(f'{row.name} does not say how many classes its {label_key} has.')
     kinds = {'tfrecord': Records, 'array_record': RandomAccess}
