@@ -46,8 +46,8 @@ def tf_slim(files, folder):
                                  .SerializeToString())
 
 
-def tfds(files, folder):
-    """Builds a dataset of TensorFlow Datasets from the files."""
+def tfds(files):
+    """A function that builds a dataset of TensorFlow Datasets from the files; the class can be made once only."""
     import tensorflow_datasets
 
     class Photos(tensorflow_datasets.core.GeneratorBasedBuilder):
@@ -67,7 +67,7 @@ def tfds(files, folder):
                 yield number, {'image': file, 'label': number % 2}
 
     tensorflow_datasets.disable_progress_bar()
-    Photos(data_dir=folder).download_and_prepare()
+    return lambda folder: Photos(data_dir=folder).download_and_prepare()
 
 
 def main() -> None:
@@ -86,14 +86,11 @@ def main() -> None:
     files = [found[number % len(found)] for number in range(args.images)]
     cores = len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count() or 1
     ways = {'tf_slim': lambda folder: tf_slim(files, folder), 'ours, 1 worker': lambda folder: ours(files, folder, 1),
-            f'ours, {cores} workers': lambda folder: ours(files, folder, cores),
-            'tfds': lambda folder: tfds(files, folder)}
+            f'ours, {cores} workers': lambda folder: ours(files, folder, cores)}
     try:
-        import tensorflow_datasets
-        print(f'tensorflow-datasets {tensorflow_datasets.__version__}')
+        ways['tfds'] = tfds(files)
     except ImportError as error:
         print(f'tfds is not measured: {error}')
-        del ways['tfds']
     times: dict[str, list[tuple[float, float]]] = {way: [] for way in ways}
     for repeat in range(-1, args.repeats):      # the first round warms up
         for way, run in ways.items():
