@@ -4,6 +4,9 @@ import numbers
 
 import tensorflow as tf
 
+CENTRE = 0.5, 0.5
+CORNERS = (0.0, 0.0), (0.0, 1.0), (1.0, 0.0), (1.0, 1.0)
+
 
 def check_image(image: tf.Tensor) -> tf.Tensor:
     """Returns `image` as a tensor.
@@ -63,6 +66,25 @@ def checked_seed(seed: tf.Tensor | None) -> tf.Tensor:
     if seed.dtype not in (tf.int32, tf.int64) or not seed.shape.is_compatible_with([2]):
         raise ValueError(f'seed is {seed.dtype.name} of shape {seed.shape}; it must be two integers, int32 (2,).')
     return seed
+
+
+def crop(image: tf.Tensor, fraction: float, place: tuple[float, float] = CENTRE) -> tf.Tensor:
+    """Returns the part of `image`, [height, width, channels], with `fraction` of each side that lies at `place`.
+
+    `place` is a share of the room above the part, and one of the room left of it, from 0 to 1. In the centre this is
+    `tf.image.central_crop`.
+    """
+    if place == CENTRE:
+        return tf.image.central_crop(image, fraction)
+    size = tf.shape(image)[:2] - 2 * tf.cast(tf.cast(tf.shape(image)[:2], tf.float64) * (1 - fraction) / 2, tf.int32)
+    return window(image, size, place)
+
+
+def window(image: tf.Tensor, size: tf.Tensor, place: tuple[float, float] = CENTRE) -> tf.Tensor:
+    """Returns the part of `image`, [height, width, channels], of a size, int32 [2], at `place`; see `crop`."""
+    room = tf.cast(tf.shape(image)[:2] - size, tf.float32)
+    top, left = tf.unstack(tf.cast(room * tf.constant(place, tf.float32), tf.int32))
+    return image[top:top + size[0], left:left + size[1]]
 
 
 def to_grayscale(image: tf.Tensor) -> tf.Tensor:

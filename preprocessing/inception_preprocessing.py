@@ -257,7 +257,8 @@ def _adjust_saturation(batch, factor):
 
 
 def preprocess_for_eval(image: tf.Tensor, height: int | None, width: int | None, central_fraction: float | None = 0.875,
-                        scope: str | None = None, central_crop: bool = True, use_grayscale: bool = False) -> tf.Tensor:
+                        scope: str | None = None, central_crop: bool = True, use_grayscale: bool = False,
+                        place: tuple[float, float] = images.CENTRE) -> tf.Tensor:
     """Prepares an image for evaluation: its central part, resized bilinearly on TF1's grid (no half-pixel centres).
 
     Args:
@@ -268,6 +269,7 @@ def preprocess_for_eval(image: tf.Tensor, height: int | None, width: int | None,
       scope: name scope.
       central_crop: whether to crop.
       use_grayscale: the output has one channel.
+      place: where the crop is, see `images.crop`.
 
     Returns:
       float32 [height, width, channels], in [-1, 1].
@@ -281,7 +283,7 @@ def preprocess_for_eval(image: tf.Tensor, height: int | None, width: int | None,
         images.check_positive(height=height, width=width)
     with tf.compat.v1.name_scope(scope, 'eval_image', [image]):
         if central_crop and central_fraction:
-            image = tf.image.central_crop(image, central_fraction)
+            image = images.crop(image, central_fraction, place)
         image = tf.image.convert_image_dtype(image, tf.float32)
         if use_grayscale:
             image = images.to_grayscale(image)
@@ -293,7 +295,8 @@ def preprocess_for_eval(image: tf.Tensor, height: int | None, width: int | None,
 def preprocess_image(image: tf.Tensor, height: int, width: int, is_training: bool = False,
                      bbox: tf.Tensor | None = None, fast_mode: bool = True, add_image_summaries: bool = True,
                      crop_image: bool = True, use_grayscale: bool = False, seed: tf.Tensor | None = None,
-                     min_area: float = 0.05, distort_colors: bool = True) -> tf.Tensor:
+                     min_area: float = 0.05, distort_colors: bool = True, central_fraction: float | None = 0.875,
+                     place: tuple[float, float] = images.CENTRE) -> tf.Tensor:
     """Calls `preprocess_for_train` if `is_training`, else `preprocess_for_eval`; arguments and result are theirs.
 
     `crop_image` is the one's `random_crop` and the other's `central_crop`.
@@ -302,7 +305,8 @@ def preprocess_image(image: tf.Tensor, height: int, width: int, is_training: boo
         return preprocess_for_train(image, height, width, bbox, fast_mode, add_image_summaries=add_image_summaries,
                                     random_crop=crop_image, use_grayscale=use_grayscale, seed=seed,
                                     min_area=min_area, distort_colors=distort_colors)
-    return preprocess_for_eval(image, height, width, central_crop=crop_image, use_grayscale=use_grayscale)
+    return preprocess_for_eval(image, height, width, central_fraction, central_crop=crop_image,
+                               use_grayscale=use_grayscale, place=place)
 
 
 def normalize(image: tf.Tensor) -> tf.Tensor:

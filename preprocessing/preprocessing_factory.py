@@ -11,6 +11,7 @@ import tensorflow as tf
 
 from preprocessing import (
     cifarnet_preprocessing,
+    images,
     inception_preprocessing,
     keras_preprocessing,
     lenet_preprocessing,
@@ -68,6 +69,41 @@ def get_preprocessing(name: str, is_training: bool = False, use_grayscale: bool 
     return preprocessing_fn
 
 
+def get_views(name: str, use_grayscale: bool = False, crop_fraction: float | None = None, crops: int = 1,
+              flip: bool = False) -> Callable[..., tf.Tensor]:
+    """Returns the preprocessing for evaluation, of one or more views of an image.
+
+    Args:
+      name: as in `get_preprocessing`.
+      use_grayscale: whether the output has one channel.
+      crop_fraction: how much of each side (`vgg`: of the shorter one) a crop shows; None for the preprocessing's own.
+      crops: 1, the centre; or 5, with the four corners.
+      flip: whether there is the mirror image of each crop, too.
+
+    Returns:
+      A function (image, height, width) -> float32 [views, height, width, channels].
+
+    Raises:
+      ValueError: as `get_preprocessing`; or crops of a preprocessing that does not crop to a share: `cifarnet`,
+        `lenet` and `keras`.
+    """
+    if crops not in (1, 5):
+        raise ValueError(f'crops is {crops!r}; it must be 1, the centre, or 5, with the corners.')
+    if crop_fraction is not None and not 0 < crop_fraction <= 1:
+        raise ValueError(f'crop_fraction is {crop_fraction}; it must be above 0 and at most 1.')
+    if (crops > 1 or crop_fraction is not None) and not takes(name, 'place'):
+        raise ValueError(f'the preprocessing of {name} has no crop to choose; those of inception and vgg have.')
+    preprocessing_fn = get_preprocessing(name, False, use_grayscale)
+    fraction = {} if crop_fraction is None else {'central_fraction': crop_fraction}
+    places = [{'place': place} for place in (images.CENTRE, *images.CORNERS)] if crops == 5 else [{}]
+
+    def views(image, height, width):
+        shown = tf.stack([preprocessing_fn(image, height, width, **fraction, **place) for place in places])
+        return tf.concat([shown, tf.reverse(shown, [2])], 0) if flip else shown
+
+    return views
+
+
 class SplitPreprocessing(NamedTuple):
     """A training preprocessing in two parts, so that small uint8 images go to the device, which does the rest."""
 
@@ -75,7 +111,7 @@ class SplitPreprocessing(NamedTuple):
     """(image, height, width, seed=None, **kwargs) -> uint8 [height, width, channels]: crop and resizing of an image.
     The arguments are those of the preprocessing's `begin`."""
     on_device: Callable[..., tf.Tensor]
-    """(images, seed=None, **kwargs) -> float32 for `images`, uint8 [batch, height, width, channels]: flips, colours and
+    """(batch, seed=None, **kwargs) -> float32 for `batch`, uint8 [batch, height, width, channels]: flips, colours and
     normalisation. The arguments are those of the preprocessing's `finish`. Best compiled: `tf.function(on_device,
     jit_compile=True)`."""
     window: Callable[..., tf.Tensor] | None
@@ -102,9 +138,9 @@ def get_split_preprocessing(name: str, use_grayscale: bool = False) -> SplitPrep
         distorted = module.begin(image, height, width, seed, use_grayscale, **kwargs)
         return tf.cast(distorted + 0.5, tf.uint8)   # rounds; all are in [0, 255]
 
-    def on_device(images, seed=None, **kwargs):
+    def on_device(batch, seed=None, **kwargs):
         _check_keywords(name, module.finish, kwargs)
-        return module.finish(images, seed, use_grayscale=use_grayscale, **kwargs)
+        return module.finish(batch, seed, use_grayscale=use_grayscale, **kwargs)
 
     return SplitPreprocessing(on_host, on_device, getattr(module, 'training_window', None))
 

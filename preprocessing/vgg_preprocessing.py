@@ -72,7 +72,8 @@ def finish(batch: tf.Tensor, seed: tf.Tensor | None = None, use_grayscale: bool 
 
 
 def preprocess_for_eval(image: tf.Tensor, output_height: int, output_width: int, resize_side: int = _RESIZE_SIDE_MIN,
-                        use_grayscale: bool = False) -> tf.Tensor:
+                        use_grayscale: bool = False, central_fraction: float | None = None,
+                        place: tuple[float, float] = images.CENTRE) -> tf.Tensor:
     """Prepares an image for evaluation: the central crop of the resized image.
 
     Args:
@@ -81,6 +82,8 @@ def preprocess_for_eval(image: tf.Tensor, output_height: int, output_width: int,
       output_width: in pixels.
       resize_side: the length of the resized image's shorter side, in pixels.
       use_grayscale: the output has one channel.
+      central_fraction: the output's share of that side, in place of its length; None for `resize_side`.
+      place: where the crop is, see `images.crop`.
 
     Returns:
       float32 [output_height, output_width, channels], minus the mean.
@@ -90,15 +93,17 @@ def preprocess_for_eval(image: tf.Tensor, output_height: int, output_width: int,
     """
     image = images.check_image(image)
     images.check_positive(output_height=output_height, output_width=output_width, resize_side=resize_side)
+    if central_fraction:
+        resize_side = round(min(output_height, output_width) / central_fraction)
     image = _aspect_preserving_resize(image, resize_side, output_height, output_width)
-    top, left = tf.unstack((tf.shape(image)[:2] - [output_height, output_width]) // 2)
-    image = image[top:top + output_height, left:left + output_width]
+    image = images.window(image, tf.constant([output_height, output_width]), place)
     return normalize(_pixels(image, output_height, output_width, use_grayscale))
 
 
 def preprocess_image(image: tf.Tensor, output_height: int, output_width: int, is_training: bool = False,
                      resize_side_min: int = _RESIZE_SIDE_MIN, resize_side_max: int = _RESIZE_SIDE_MAX,
-                     use_grayscale: bool = False, seed: tf.Tensor | None = None) -> tf.Tensor:
+                     use_grayscale: bool = False, seed: tf.Tensor | None = None, central_fraction: float | None = None,
+                     place: tuple[float, float] = images.CENTRE) -> tf.Tensor:
     """Calls `preprocess_for_train` if `is_training`, else `preprocess_for_eval`; arguments and result are theirs.
 
     `resize_side_min` is the latter's `resize_side`.
@@ -106,7 +111,8 @@ def preprocess_image(image: tf.Tensor, output_height: int, output_width: int, is
     if is_training:
         return preprocess_for_train(image, output_height, output_width, resize_side_min, resize_side_max,
                                     use_grayscale, seed)
-    return preprocess_for_eval(image, output_height, output_width, resize_side_min, use_grayscale)
+    return preprocess_for_eval(image, output_height, output_width, resize_side_min, use_grayscale, central_fraction,
+                               place)
 
 
 def normalize(image: tf.Tensor) -> tf.Tensor:

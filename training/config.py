@@ -331,6 +331,11 @@ class EvalConfig(_TrainedConfig):
     dataset_split_name: str | None = flag('test', 'The split to evaluate.', _DATA)
     eval_image_size: int | None = flag(None, "Height and width of the network's input; its default if not set.", _DATA,
                                        minimum=1)
+    eval_crop_fraction: float | None = flag(
+        None, "inception, vgg: how much of each side the crop shows; the preprocessing's own (0.875) if not set.",
+        _DATA, above=0.0, maximum=1.0)
+    eval_corners: bool = flag(False, 'inception, vgg: the mean of the crops in the centre and the four corners.', _DATA)
+    eval_flip: bool = flag(False, 'The mean of each crop and its mirror image.', _DATA)
     quantize: bool = flag(False, 'Evaluate a quantized graph.', _OLD, instead=_NO_QUANTIZE)
 
 

@@ -38,14 +38,15 @@ def held_out(config) -> datasets.Dataset:
 
 def evaluation_batches(config, dataset: datasets.Dataset, size: int, num_shards: int = 1,
                        shard_index: int = 0) -> tf.data.Dataset:
-    """Batches of one pass: float32 [batch, size, size, channels], ready for the network, and int64 [batch]."""
-    name = _preprocessing_name(config)
+    """Batches of one pass: float32 [batch, views, size, size, channels], ready for the network, and int64 [batch]."""
     try:
-        preprocessing = preprocessing_factory.get_preprocessing(name, False, config.use_grayscale)
+        views = preprocessing_factory.get_views(
+            _preprocessing_name(config), config.use_grayscale, config.eval_crop_fraction,
+            5 if config.eval_corners else 1, config.eval_flip)
     except ValueError as error:
-        raise ConfigError(f'--preprocessing_name: {error}') from None
+        raise ConfigError(f'--preprocessing_name, --eval_crop_fraction, --eval_corners: {error}') from None
     return pipeline.make_batches(
-        dataset, lambda image, seed: preprocessing(image, size, size, seed=seed), config.batch_size, training=False,
+        dataset, lambda image, seed: views(image, size, size), config.batch_size, training=False,
         labels_offset=config.labels_offset, num_threads=config.num_preprocessing_threads, num_shards=num_shards,
         shard_index=shard_index)
 

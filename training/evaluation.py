@@ -85,7 +85,7 @@ def counter(config: EvalConfig, model: Model, strategy: tf.distribute.Strategy |
     strategy, mode = strategy or tf.distribute.get_strategy(), config.class_mode
 
     def count(images, labels):
-        logits = tf.cast(model(_with_spare(images)), tf.float32)[:_length(labels)]
+        logits = _mean_logits(model, images, mode)
         targets = losses.hard_targets(labels, mode, logits.shape[-1])
         number = tf.cast(_length(labels), tf.float32)
         # The mean of none is not a number.
@@ -141,6 +141,21 @@ def measure(config: EvalConfig, model: Model, dataset: datasets.Dataset,
     right, recalled, entropy, images_seen = sums
     return {'Accuracy': right / images_seen, 'Recall_5': recalled / images_seen, 'loss': entropy / images_seen,
             'num_images': int(images_seen)}
+
+
+def _mean_logits(model, images, mode):
+    """The logits for images [batch, views, ...]: those of the mean probabilities of an image's views."""
+    def of_view(view):
+        return tf.cast(model(_with_spare(view)), tf.float32)[:_length(view)]
+
+    if images.shape[1] == 1:
+        return of_view(images[:, 0])
+    logits = tf.map_fn(of_view, tf.experimental.numpy.moveaxis(images, 1, 0), parallel_iterations=1)
+    log_views = tf.math.log(float(images.shape[1]))
+    if mode in losses.SIGMOID:      # log(p / (1 - p)) of the mean p
+        true, false = (tf.reduce_logsumexp(tf.math.log_sigmoid(sign * logits), 0) for sign in (1, -1))
+        return true - false
+    return tf.reduce_logsumexp(tf.nn.log_softmax(logits), 0) - log_views
 
 
 def _with_spare(images):

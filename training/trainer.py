@@ -96,14 +96,14 @@ class Trainer(tf.Module):
         self.aux_loss_weight = registry.get(config.model_name).aux_loss_weight
         self.class_weights = _class_weights(config, dataset)
         self._device_part = data.device_part(config)
-        self._gradients = self._loss_and_gradients
+        self._gradients, self._prepare = self._loss_and_gradients, self._prepared
         on_device = config.tpu or distribution.device_kind(config) == 'GPU'
         if config.jit_compile == 'true' or (config.jit_compile == 'auto' and on_device and not config.sync_batch_norm):
             # The optimizer stays outside: it talks to the other replicas, which XLA cannot.
             self._gradients = tf.function(self._loss_and_gradients, autograph=False, jit_compile=True)
         elif config.jit_compile == 'auto':
             # XLA makes one pass over the pixels of it, TensorFlow's own operations a dozen.
-            self._prepared = tf.function(self._prepared, autograph=False, jit_compile=True)
+            self._prepare = tf.function(self._prepared, autograph=False, jit_compile=True)
 
     @staticmethod
     def _scalar(value):
@@ -198,7 +198,7 @@ class Trainer(tf.Module):
     def _loss_and_gradients(self, images, labels, step, seed):
         config, model = self.config, self.model
         warm = _warmed_up(step) if config.batch_norm_warmup else None
-        images, hard = self._prepared(images, labels, seed)
+        images, hard = self._prepare(images, labels, seed)
         weights = None if self.class_weights is None else losses.image_weights(hard, self.class_weights)
         targets = losses.smoothed(hard, config.class_mode, config.label_smoothing)
         with tf.GradientTape() as tape:

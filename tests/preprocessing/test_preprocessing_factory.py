@@ -209,3 +209,49 @@ def test_unknown_channels_in_a_graph():
     for shape in [None, None, None], None:
         with pytest.raises(ValueError, match='image.set_shape'):
             tf.function(lambda x: fn(x, 9, 9), input_signature=[tf.TensorSpec(shape, tf.uint8)]).get_concrete_function()
+
+
+def crops(image, height, width, row, column):
+    """The part of an array with its room above and to the left shared as told."""
+    top, left = int((image.shape[0] - height) * row), int((image.shape[1] - width) * column)
+    return image[top:top + height, left:left + width]
+
+
+CORNERS = [(0.5, 0.5), (0, 0), (0, 1), (1, 0), (1, 1)]
+
+
+def test_views_of_inception_are_crops_of_the_photo():
+    whole = preprocessing_factory.get_preprocessing('inception_v1')
+    views = preprocessing_factory.get_views('inception_v1', crop_fraction=0.5, crops=5, flip=True)(IMAGE, 24, 20)
+    assert views.shape == (10, 24, 20, 3)
+    for view, mirrored, place in zip(views[:5], views[5:], CORNERS, strict=True):
+        part = crops(IMAGE, 16, 20, *place)  # 30 rows: 7 are cut off on either side, as tf.image.central_crop does
+        np.testing.assert_allclose(view, whole(part, 24, 20, crop_image=False), atol=1e-6)
+        np.testing.assert_array_equal(mirrored, view[:, ::-1])
+
+
+def test_views_of_vgg_are_crops_of_the_resized_photo():
+    views = preprocessing_factory.get_views('vgg_16', crop_fraction=0.8, crops=5)(IMAGE, 20, 20)
+    resized = tf.compat.v1.image.resize(IMAGE, [25, 33]).numpy()  # 20 / 0.8 the shorter side, of 30 x 40
+    for view, place in zip(views, CORNERS, strict=True):
+        expected = crops(resized, 20, 20, *place) - np.float32([123.68, 116.78, 103.94])
+        np.testing.assert_allclose(view, expected, atol=1e-4)
+
+
+@pytest.mark.parametrize('name', [*PREPROCESSINGS, 'keras'])
+def test_one_view_is_the_evaluation(name):
+    expected = preprocessing_factory.get_preprocessing(name)(IMAGE, 24, 20)
+    np.testing.assert_array_equal(preprocessing_factory.get_views(name)(IMAGE, 24, 20), expected[tf.newaxis])
+    mirrored = preprocessing_factory.get_views(name, flip=True)(IMAGE, 24, 20)
+    np.testing.assert_array_equal(mirrored, tf.stack([expected, expected[:, ::-1]]))
+
+
+@pytest.mark.parametrize('name, kwargs, message', [
+    ('cifarnet', {'crops': 5}, 'cifarnet has no crop to choose; those of inception and vgg'),
+    ('lenet', {'crop_fraction': 0.5}, 'lenet has no crop to choose'),
+    ('inception', {'crop_fraction': 1.5}, 'crop_fraction is 1.5; it must be above 0 and at most 1'),
+    ('inception', {'crops': 3}, 'crops is 3; it must be 1, the centre, or 5'),
+    ('incepton', {}, "did you mean 'inception'")])
+def test_bad_views(name, kwargs, message):
+    with pytest.raises(ValueError, match=message):
+        preprocessing_factory.get_views(name, **kwargs)

@@ -9,6 +9,7 @@ import sys
 import keras
 import numpy as np
 import pytest
+import scipy.special
 import tensorflow as tf
 
 from nets import checkpoints
@@ -109,10 +110,35 @@ def test_accuracy_is_that_of_the_predictions(tmp_path):
     trainer.resume(str(tmp_path / 'model.ckpt-10'))
     settings = EvalConfig(dataset_name='digits', model_name='lenet', batch_size=360)
     ((images, labels),) = evaluation_batches(settings, open_dataset(settings), 16)
-    logits = trainer.model(images).numpy()
+    logits = trainer.model(images[:, 0]).numpy()
     ranks = (logits > np.take_along_axis(logits, labels.numpy()[:, None], 1)).sum(1)
     assert results['num_images'] == len(labels) == 360
     assert results['Accuracy'] == np.mean(ranks < 1) and results['Recall_5'] == np.mean(ranks < 5)
+
+
+@pytest.mark.parametrize('class_mode', ['categorical', 'multilabel'])
+def test_views_of_an_image_count_by_their_mean_probability(tiny_networks, tmp_path, class_mode):
+    config = lenet(tmp_path, **TINY, max_number_of_steps=1, preprocessing_name='inception')
+    loop.train(config, quiet)
+    trainer = Trainer(config, open_dataset(config), 16, 1)
+    trainer.resume(str(tmp_path / 'model.ckpt-1'))
+    settings = EvalConfig(dataset_name='digits', model_name=config.model_name, preprocessing_name='inception',
+                          batch_size=30, class_mode=class_mode, eval_image_size=16, max_num_batches=1,
+                          eval_crop_fraction=0.5, eval_corners=True, eval_flip=True)
+    dataset = open_dataset(settings)
+    images, labels = next(iter(evaluation_batches(settings, dataset, 16)))
+    assert images.shape == (30, 10, 16, 16, 1)
+    logits = trainer.model(tf.reshape(images, [300, 16, 16, 1])).numpy().reshape(30, 10, 10)
+    found = evaluation._mean_logits(trainer.model, images, class_mode).numpy()
+    if class_mode == 'multilabel':
+        mean = (1 / (1 + np.exp(-logits))).mean(1)
+        np.testing.assert_allclose(1 / (1 + np.exp(-found)), mean, rtol=1e-4)
+        return
+    mean = scipy.special.softmax(logits, -1).mean(1)
+    np.testing.assert_allclose(np.exp(found), mean, rtol=1e-4)
+    figures = evaluation.measure(settings, trainer.model, dataset)
+    assert figures['Accuracy'] == pytest.approx(np.mean(mean.argmax(1) == labels))
+    assert figures['loss'] == pytest.approx(-np.log(mean[np.arange(30), labels]).mean(), rel=1e-4)
 
 
 @pytest.mark.parametrize('changes', [
@@ -252,7 +278,7 @@ def test_the_loss_of_an_evaluation_is_kerass(tiny_networks, tmp_path):
     trainer.resume(path)
     settings = EvalConfig(dataset_name='digits', model_name='lenet', batch_size=200)
     images, labels = next(iter(evaluation_batches(settings, open_dataset(settings), 16)))
-    expected = keras.losses.SparseCategoricalCrossentropy(from_logits=True)(labels, trainer.model(images))
+    expected = keras.losses.SparseCategoricalCrossentropy(from_logits=True)(labels, trainer.model(images[:, 0]))
     assert column(tmp_path, 'eval_loss')[2] == pytest.approx(float(expected), rel=1e-5)
 
 
