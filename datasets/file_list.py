@@ -154,11 +154,11 @@ def find_classes(folder: str, images: list[Image]) -> tuple[Mapping[int, str] | 
                     raise DatasetError(f'{place}: {unknown(f"class of {path}", label, number_of)}')
                 number_of[label] = numbers[label]
         return names, number_of
+    file = images[0].place.rpartition(', line')[0]
     if not place_of:
-        raise DatasetError(f'no image in the lists of {folder or "this folder"} has a label.')
+        raise DatasetError(f'no image of {file} has a label.')
     if len(place_of) == 1 and not images[0].multi_label:
-        raise DatasetError(f'every image of {images[0].place.rpartition(", line")[0]} has the label '
-                           f'{next(iter(place_of))}, and a classifier needs two.')
+        raise DatasetError(f'every image of {file} has the label {next(iter(place_of))}, and a classifier needs two.')
     if len(numbers) == len(place_of):
         for label, number in numbers.items():
             if number < 0:

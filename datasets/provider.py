@@ -223,7 +223,10 @@ def reading(file: str):
 
 def reason(error: tf.errors.OpError) -> str:
     """The part of a TensorFlow error's message that says what happened, with a full stop."""
-    return error.message.split('}} ')[-1].split(' [Op:')[0].splitlines()[0].rstrip('. ') + '.'
+    said = error.message.split('}} ')[-1].split(' [Op:')[0].strip()
+    if not said:  # by some file systems nothing is
+        said = 'No such file' if isinstance(error, tf.errors.NotFoundError) else type(error).__name__
+    return said.splitlines()[0].rstrip('. ') + '.'
 
 
 class IndexReader:
