@@ -8,7 +8,7 @@ import tensorflow as tf
 
 import slim_zoo_download
 from datasets.conversion.collection import Collection, SplitOptions
-from datasets.conversion.sources import arrays, folders
+from datasets.conversion.sources import arrays, folders, imagenet, visualwakewords
 from datasets.provider import DatasetError, unknown
 
 
@@ -91,6 +91,12 @@ SOURCES: Mapping[str, Source] = {source.name: source for source in (
     Source('imagenette', folders.imagenette, (Archive(
         'https://s3.amazonaws.com/fast-ai-imageclas/imagenette2-320.tgz', 341663724,
         '569b4497c98db6dd29f335d1f109cf315fe127053cedf69010d047f0188e158c'),)),
+    Source('imagenet', imagenet.imagenet, advice=(
+        'its owners want to be asked first, at image-net.org or on Kaggle; then give the folder with train, validation '
+        'and the files beside them, --source_dir.')),
+    Source('visualwakewords', visualwakewords.visualwakewords, advice=(
+        'get train2014.zip, val2014.zip and annotations_trainval2014.zip from cocodataset.org, unpack them into one '
+        'folder, and give that, --source_dir.')),
 )}
 
 
