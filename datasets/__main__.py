@@ -97,11 +97,11 @@ def _show(options):
     name = options.dataset_name or checking.guess(options.dir)
     dataset = get_dataset(name, options.split or 'train', options.dir, options.file_pattern)
     try:
-        on_host = preprocessing_factory.get_split_preprocessing(options.preprocessing_name, dataset.channels == 1).on_host
+        parts = preprocessing_factory.get_split_preprocessing(options.preprocessing_name, dataset.channels == 1)
     except ValueError as error:
         raise DatasetError(f'--preprocessing_name: {error}') from None
     size = options.image_size
-    showing.show(dataset, lambda image, seed: on_host(image, size, size, seed=seed), options.output,
+    showing.show(dataset, lambda image, seed: parts.on_host(image, size, size, seed=seed), options.output,
                  samples=options.samples, seed=options.seed,
                  caption=f'as {options.preprocessing_name} augments it, {size}x{size}')
     print(f'{dataset} is drawn in {options.output}.')

@@ -9,9 +9,8 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
-import tensorflow as tf
 
-from datasets.provider import DatasetError, reason
+from datasets.provider import reading
 from datasets.tfrecords import size_of
 
 HEADER, FOOTER = 12, 4  # bytes around the data
@@ -36,16 +35,11 @@ def walk(file: str) -> Iterator[Record]:
       DatasetError: the file cannot be read.
     """
     size, at, number = size_of(file), 0, 0
-    try:
-        with (tf.io.gfile.GFile if '://' in file else open)(file, 'rb') as stream:
-            while at < size:
-                data, fault, end = _read(stream, at, size)
-                yield Record(number, at, data, fault)
-                at, number = end, number + 1
-    except OSError as error:
-        raise DatasetError(f'{file} cannot be read: {error.strerror}.') from None
-    except tf.errors.OpError as error:
-        raise DatasetError(f'{file} cannot be read: {reason(error)}') from None
+    with reading(file) as stream:
+        while at < size:
+            data, fault, end = _read(stream, at, size)
+            yield Record(number, at, data, fault)
+            at, number = end, number + 1
 
 
 def _read(stream, at, size):
@@ -73,7 +67,7 @@ def is_record_file(file: str) -> bool:
     name = file.rsplit('/', 1)[-1].lower()
     if '.tfrecord' in name or '.record' in name or '-of-' in name:
         return True
-    with tf.io.gfile.GFile(file, 'rb') as stream:
+    with reading(file) as stream:
         header = stream.read(HEADER)
     return len(header) == HEADER and masked_crc32c(header[:8]) == struct.unpack('<I', header[8:])[0]
 

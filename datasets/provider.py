@@ -12,6 +12,8 @@ import tf_slim as slim
 import tf_slim_compat  # noqa: F401
 
 ENDLESS = 2**62
+# What reading examples raises: TensorFlow quotes a record that it cannot parse, and Python cannot decode the quotation.
+READ_ERRORS = (tf.errors.OpError, UnicodeDecodeError)
 
 
 class DatasetError(ValueError):
@@ -169,7 +171,7 @@ class Dataset(slim.dataset.Dataset):
                     return f'{source} cannot be decoded, it is cut short or not an image: {reason(error)}'
         except DatasetError as error:
             return str(error)
-        except tf.errors.OpError as error:
+        except READ_ERRORS as error:
             # Where the stream broke it does not say; the files will.
             return f'{self} cannot be read: {reason(error)}' if count is None else self.find_fault(labels_offset)
         return None
@@ -221,8 +223,10 @@ def reading(file: str):
         raise DatasetError(f'{file} cannot be read: {reason(error)}') from None
 
 
-def reason(error: tf.errors.OpError) -> str:
-    """The part of a TensorFlow error's message that says what happened, with a full stop."""
+def reason(error: tf.errors.OpError | UnicodeDecodeError) -> str:
+    """The part of a TensorFlow error's message that says what happened, with a full stop; see `READ_ERRORS`."""
+    if isinstance(error, UnicodeDecodeError):
+        return 'it cannot be parsed.'
     said = error.message.split('}} ')[-1].split(' [Op:')[0].strip()
     if not said:  # by some file systems nothing is
         said = 'No such file' if isinstance(error, tf.errors.NotFoundError) else type(error).__name__

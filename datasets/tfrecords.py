@@ -15,7 +15,7 @@ import tf_slim as slim
 from google.protobuf.message import DecodeError
 
 from datasets import dataset_utils
-from datasets.provider import Dataset, DatasetError, listing, reading, reason, shuffled, unknown
+from datasets.provider import READ_ERRORS, Dataset, DatasetError, listing, reading, reason, shuffled, unknown
 
 COUNT_UP_TO = 4 * 2**30  # Bytes of records that are counted, whatever the nominal number of images.
 SHUFFLED_AT_ONCE = 128 * 2**20  # Bytes of records shuffled together: all of MNIST, 1,200 photos of ImageNet.
@@ -79,7 +79,7 @@ class RecordFiles(Dataset):
                     number += 1
             except tf.errors.DataLossError as error:
                 raise DatasetError(f'{file} cannot be used from record {number} on: {reason(error)}') from None
-            except tf.errors.OpError as error:
+            except READ_ERRORS as error:
                 raise DatasetError(f'{file} record {number} cannot be used: {self._why(record) or reason(error)}'
                                    ) from None
 
