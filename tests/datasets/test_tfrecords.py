@@ -4,10 +4,13 @@ import os
 import numpy as np
 import pytest
 import tensorflow as tf
+import tf_slim as slim
 
-from datasets import DatasetError
+import tf_slim_compat  # noqa: F401
+from datasets import DatasetError, dataset_utils
 from datasets import tfrecords as module
 from datasets.dataset_factory import get_dataset
+from datasets.dataset_utils import int64_feature
 from datasets.registry import DATASETS
 
 RECORD_SETS = [row for row in DATASETS.values() if row.file_pattern]
@@ -169,3 +172,134 @@ def test_blocks_and_shards_both_shuffle(flowers, grey, monkeypatch):
     epochs = epochs.reshape(3, 20)
     assert (np.sort(epochs) == np.arange(20)).all()
     assert len({tuple(epoch) for epoch in epochs}) == 3 and (np.diff(epochs) != 1).any(1).all()
+
+
+def example(image, labels, **more):
+    """An Example with any number of labels."""
+    feature = {'image/encoded': dataset_utils.bytes_feature(image), 'image/class/label': int64_feature(labels), **more}
+    return tf.train.Example(features=tf.train.Features(feature=feature)).SerializeToString()
+
+
+@pytest.fixture
+def write(tmp_path):
+    """Writes a TFRecord file of such; returns the folder."""
+    def written(name, examples, root=str(tmp_path), **options):
+        with tf.io.TFRecordWriter(f'{root}/{name}', **options) as writer:
+            for one in examples:
+                writer.write(one)
+        return root
+    return written
+
+
+@pytest.mark.parametrize('name', ['train-00000-of-00001', 'birds_train_00000-of-00005.tfrecord', 'a.TRAIN.rec', 'train',
+                                  'train.record-00000-of-00100', 'my-birds train 1.tfrecords'])
+def test_files_of_any_name(write, encode, grey, tmp_path, name):
+    write(name, [example(encode(i), [i % 3]) for i in range(5)])
+    write(name.lower().replace('train', 'validation'), [example(encode(9), [4])])
+    write('trainers.tfrecord', [example(encode(7), [9])])  # another word
+    for other in ('labels_train.txt', '.train.tfrecord', 'train.json', 'train.csv'):
+        (tmp_path / other).write_bytes(b'no records')
+    dataset = get_dataset('tfrecord', 'train', str(tmp_path))
+    assert [(grey(e), e['label']) for e in dataset.as_tf_data().as_numpy_iterator()] == [(i, i % 3) for i in range(5)]
+    # The same classes in every split.
+    assert dataset.num_classes == get_dataset('tfrecord', 'validation', str(tmp_path)).num_classes == 5
+    assert dataset.num_samples == 5 and dataset.labels_to_names is None and dataset.find_fault() is None
+
+
+def test_file_pattern_and_where_the_classes_are_from(write, encode, tmp_path):
+    write('a1.rec', [example(encode(0), [0])])
+    folder = write('b2.rec', [example(encode(0), [6])])
+    with pytest.raises(DatasetError, match=r'no file in .* has train as a word .*file_pattern.*is a1\.rec, b2\.rec'):
+        get_dataset('tfrecord', 'train', folder)
+    one = get_dataset('tfrecord', 'a', folder, file_pattern='%s*.rec')
+    assert (one.num_samples, one.num_classes) == (1, 7)
+    assert get_dataset('tfrecord', 'a', folder, file_pattern='%s*.rec', num_classes=9).num_classes == 9
+    (tmp_path / 'labels.txt').write_text('0:x\n7:y\n')
+    named = get_dataset('tfrecord', 'b', folder, file_pattern='%s*.rec')
+    assert named.num_classes == 8 and named.labels_to_names == {0: 'x', 7: 'y'}
+    with pytest.raises(DatasetError, match='names a class 7, but the classes of tfrecord are 0 to 4'):
+        get_dataset('tfrecord', 'b', folder, file_pattern='%s*.rec', num_classes=5)
+    with pytest.raises(DatasetError, match='num_classes must be 1 or more, not 0'):
+        get_dataset('tfrecord', 'b', folder, file_pattern='%s*.rec', num_classes=0)
+
+
+def test_splits_that_there_are(write, encode):
+    folder = write('train.tfrecord', [example(encode(0), [0])])
+    write('val-0.tfrecord', [example(encode(0), [0])])
+    with pytest.raises(DatasetError, match="'validation' is no split of .*; there is train, val"):
+        get_dataset('tfrecord', 'validation', folder)
+
+
+def test_too_large_to_search_for_labels(write, encode, monkeypatch):
+    folder = write('train.tfrecord', [example(encode(0), [3])])
+    monkeypatch.setattr(module, 'COUNT_UP_TO', 50)
+    with pytest.raises(DatasetError, match=r'labels\.txt .*num_classes'):
+        get_dataset('tfrecord', 'train', folder)
+    dataset = get_dataset('tfrecord', 'train', folder, num_classes=4)
+    assert (dataset.num_samples, dataset.num_classes) == (1, 4)
+
+
+def test_several_labels(write, encode, grey):
+    labels = [[0, 2], [], [1], [2, 1, 0]]
+    folder = write('train.tfrecord', [example(encode(i), some) for i, some in enumerate(labels)])
+    dataset = get_dataset('tfrecord', 'train', folder, multi_label=True)
+    assert dataset.multi_label and (dataset.num_samples, dataset.num_classes) == (4, 3)
+    for shuffle in (False, True):
+        for element in dataset.as_tf_data(shuffle=shuffle).as_numpy_iterator():
+            assert element['label'].dtype == np.int64 and element['label'].tolist() == labels[grey(element)]
+    assert [found for _, _, found in dataset._examples()] == [tuple(some) for some in labels]
+    assert dataset.class_counts() == [2, 2, 2] and dataset.find_fault() is None
+    assert 'record 0 has the label 0' in dataset.find_fault(labels_offset=1)
+    decoded = slim.tfexample_decoder.TFExampleDecoder(
+        {'image/class/label': tf.io.VarLenFeature(tf.int64)}, {'label': slim.tfexample_decoder.Tensor(
+            'image/class/label')}).decode(tf.constant(example(encode(0), [0, 2])), ['label'])
+    np.testing.assert_array_equal(decoded[0], [0, 2])
+    # TF-Slim's decoder, as ours has it.
+    np.testing.assert_array_equal(dataset.decoder.decode(tf.constant(example(encode(0), [0, 2])), ['label'])[0], [0, 2])
+
+
+def test_several_labels_unasked(write, encode):
+    folder = write('train.tfrecord', [example(encode(0), [0]), example(encode(1), [1, 2])])
+    for options in ({}, {'num_classes': 3}):
+        with pytest.raises(DatasetError, match=r'train\.tfrecord record 1 .*has 2 labels, .*multi_label=True'):
+            dataset = get_dataset('tfrecord', 'train', folder, **options)
+            raise DatasetError(dataset.find_fault())
+
+
+def test_compressed(write, encode):
+    for count in (1, 200):
+        folder = write('train.tfrecord', [example(encode(i), [0]) for i in range(count)], options='GZIP')
+        with pytest.raises(DatasetError, match=r'train\.tfrecord is compressed'):
+            get_dataset('tfrecord', 'train', folder)
+
+
+def test_other_features(write, encode):
+    foreign = tf.train.Example(features=tf.train.Features(feature={
+        'image_raw': dataset_utils.bytes_feature(encode(0)), 'label': int64_feature(1)})).SerializeToString()
+    folder = write('train.tfrecord', [foreign])
+    with pytest.raises(DatasetError, match=r'train\.tfrecord record 0 .*image/encoded \(bytes\) and image/class/label '
+                                           r'\(int64\) are needed.*it has image_raw \(bytes\), label \(int64\)'):
+        get_dataset('tfrecord', 'train', folder, num_classes=2)
+    as_text = example(encode(0), [0], **{'image/class/label': dataset_utils.bytes_feature(b'cat')})
+    with pytest.raises(DatasetError, match=r'it has image/class/label \(bytes\)'):
+        get_dataset('tfrecord', 'train', write('train.tfrecord', [as_text]))
+    dataset = get_dataset('tfrecord', 'train', write('train.tfrecord', [example(encode(0), [0]), b'\xff\xff']),
+                          num_classes=2)
+    for fault in (dataset.find_fault(), dataset.find_fault(shuffle=True, count=5)):
+        assert 'train.tfrecord record 1 cannot be used: it is no tf.train.Example' in fault
+
+
+def test_elsewhere_than_on_the_disk(write, encode, grey):
+    """As on gs://."""
+    root = f'ram://records {os.getpid()}'
+    tf.io.gfile.makedirs(root)
+    write('train-00000-of-00002', [example(encode(i), [i]) for i in range(3)], root)
+    write('train-00001-of-00002', [example(encode(i), [i]) for i in range(3, 5)], root)
+    with tf.io.gfile.GFile(f'{root}/labels.txt', 'w') as file:
+        file.write(''.join(f'{i}:n{i}\n' for i in range(5)))
+    for name, options in (('tfrecord', {}), ('flowers', {'file_pattern': '%s-*-of-*'})):
+        dataset = get_dataset(name, 'train', root, **options)
+        assert dataset.num_samples == 5 and dataset.labels_to_names[4] == 'n4' and dataset.find_fault() is None
+        assert sorted(grey(e) for e in dataset.as_tf_data(shuffle=True).as_numpy_iterator()) == list(range(5))
+    with pytest.raises(DatasetError, match='there is no folder ram://'):
+        get_dataset('tfrecord', 'train', f'{root} nowhere')
