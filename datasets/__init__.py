@@ -9,14 +9,15 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from datasets.provider import Dataset, DatasetError, decode_image
+    from datasets.registry import register
 
-__all__ = ['Dataset', 'DatasetError', 'decode_image']
+__all__ = ['Dataset', 'DatasetError', 'decode_image', 'register']
 
 
 def __getattr__(name):
     # Only when asked for, so that `python -m datasets` can start TensorFlow without its messages, and --help at once.
     if name not in __all__:
         raise AttributeError(f'module {__name__!r} has no attribute {name!r}')
-    from datasets import provider
+    from datasets import provider, registry
 
-    return getattr(provider, name)
+    return getattr(registry if name == 'register' else provider, name)

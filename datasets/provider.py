@@ -40,7 +40,7 @@ def decode_image(encoded: tf.Tensor, channels: int = 3) -> tf.Tensor:
 
     Args:
       encoded: scalar string, the bytes of a JPEG, PNG, BMP or GIF file, or of a WebP file where TensorFlow is 2.20 or
-        later. Of an animation the first frame is taken.
+        later. Of an animated GIF the first frame is taken; animated WebP is refused.
       channels: 3 for RGB (grey and CMYK are converted, transparency is dropped) or 1 for grey (not BMP and GIF).
 
     Returns:
@@ -55,8 +55,12 @@ def decode_image(encoded: tf.Tensor, channels: int = 3) -> tf.Tensor:
         return tf.io.decode_image(encoded, channels=channels, expand_animations=False)
 
     def decode_webp():
-        # tf.io.decode_image refuses WebP files that are transparent or animated.
-        image = tf.io.decode_webp(encoded)[0, ..., :3]
+        # tf.io.decode_image refuses WebP files that are transparent. Those that are animated it must never see: it
+        # writes beyond the image's memory if they have no transparency (TensorFlow 2.20 and 2.21).
+        kind, flags = tf.strings.substr(encoded, 12, 4), tf.strings.substr(encoded, 20, 1)
+        animated = (kind == 'VP8X') & (tf.bitwise.bitwise_and(tf.io.decode_raw(flags, tf.uint8)[0], 2) > 0)
+        with tf.control_dependencies([tf.debugging.Assert(~animated, ['an animated WebP image'])]):
+            image = tf.io.decode_webp(tf.identity(encoded))[0, ..., :3]
         return image if channels == 3 else tf.image.rgb_to_grayscale(image)
 
     if hasattr(tf.io, 'decode_webp'):
@@ -68,7 +72,7 @@ def decode_image(encoded: tf.Tensor, channels: int = 3) -> tf.Tensor:
 
 
 def is_webp(encoded: tf.Tensor) -> tf.Tensor:
-    """Whether the bytes, scalar string, are those of a WebP file: bool."""
+    """Whether the bytes, scalar string, are those of a WebP file: scalar bool."""
     return tf.strings.regex_full_match(tf.strings.substr(encoded, 0, 12), r'RIFF\C{4}WEBP')
 
 
@@ -168,6 +172,9 @@ class Dataset(slim.dataset.Dataset):
                     if is_webp(encoded) and not hasattr(tf.io, 'decode_webp'):
                         return (f'{source} is a WebP image, which TensorFlow {tf.__version__} cannot decode: '
                                 f'TensorFlow 2.20 can, or make it a PNG or JPEG file.')
+                    if 'an animated WebP image' in error.message:
+                        return (f'{source} is an animated WebP image, which TensorFlow cannot decode: make its first '
+                                f'frame a file of its own, or all of it a GIF.')
                     return f'{source} cannot be decoded, it is cut short or not an image: {reason(error)}'
         except DatasetError as error:
             return str(error)

@@ -2,7 +2,8 @@ import dataclasses
 
 import pytest
 
-from datasets import DatasetError, dataset_factory
+import datasets
+from datasets import DatasetError, dataset_factory, registry
 from datasets.registry import DATASETS, DatasetRow
 
 BIRDS = DatasetRow(name='birds', splits={'train': None}, num_classes=3, file_pattern='birds_%s.tfrecord', licence='own')
@@ -48,6 +49,59 @@ def test_a_row_of_ones_own(records, encode, tmp_path, monkeypatch):
     assert (dataset.num_samples, dataset.num_classes, dataset.name) == (3, 3, 'birds')
 
 
+def test_a_row_that_is_registered(records, encode, tmp_path, monkeypatch):
+    folder = records('robins_train.tfrecord', [(encode(i), i) for i in range(3)])
+    (tmp_path / 'my_robins.py').write_text(
+        'import datasets\nfrom datasets.registry import DatasetRow\n'
+        "datasets.register(DatasetRow('robins', {'train': None}, 3, 'robins_%s.tfrecord', 'own'))\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setattr(registry, '_datasets', rows := dict(DATASETS))
+    for module in (registry, dataset_factory):
+        monkeypatch.setattr(module, 'DATASETS', rows)
+    with pytest.raises(DatasetError, match="'robins' is no dataset"):
+        dataset_factory.get_dataset('robins', 'train', folder)
+    for name in ('my_robins:robins', 'robins'):
+        assert dataset_factory.get_dataset(name, 'train', folder).num_samples == 3
+    with pytest.raises(DatasetError, match='my_robins has no attribute .wrens., and has registered no dataset'):
+        dataset_factory.get_dataset('my_robins:wrens', 'train', folder)
+
+
+def test_a_name_is_registered_once(monkeypatch):
+    monkeypatch.setattr(registry, '_datasets', rows := dict(DATASETS))
+    monkeypatch.setattr(registry, 'DATASETS', rows)
+    assert datasets.register(BIRDS) is BIRDS and datasets.register(dataclasses.replace(BIRDS)) == BIRDS
+    for row in (dataclasses.replace(BIRDS, num_classes=4), dataclasses.replace(BIRDS, name='flowers')):
+        with pytest.raises(DatasetError, match=f'there is a dataset {row.name} already'):
+            datasets.register(row)
+    for name in ('', 'my:birds'):
+        with pytest.raises(DatasetError, match='cannot be the name of a dataset'):
+            datasets.register(dataclasses.replace(BIRDS, name=name))
+
+
+@pytest.mark.parametrize('row', [row for row in DATASETS.values() if row.num_classes], ids=lambda row: row.name)
+def test_classes_have_names(row):
+    if row.name == 'imagenet':  # labels.txt has them
+        assert row.class_names is None
+    else:
+        assert len(set(row.class_names)) == row.num_classes
+
+
+def test_cifar100s_classes():
+    names = DATASETS['cifar100'].class_names
+    assert list(names) == sorted(names)  # as the authors' list is; these stand at these places of it
+    assert [names[i] for i in (0, 19, 49, 51, 99)] == ['apple', 'cattle', 'mountain', 'mushroom', 'worm']
+
+
+@pytest.mark.parametrize('theirs, ours', [('fashion_mnist', 'fashion_mnist'), ('tf_flowers', 'flowers')])
+def test_class_names_are_tensorflow_datasets(theirs, ours, tmp_path):
+    tfds = pytest.importorskip('tensorflow_datasets')
+    names = tfds.builder(theirs, data_dir=str(tmp_path)).info.features['label'].names
+    # They have the flowers in another order, TF-Slim sorted them.
+    assert list(DATASETS[ours].class_names) == (sorted(names) if ours == 'flowers' else names)
+
+
 def test_rows_are_frozen():
     with pytest.raises(dataclasses.FrozenInstanceError):
         DATASETS['flowers'].num_classes = 6
+    with pytest.raises(TypeError):
+        DATASETS['mine'] = DATASETS['flowers']

@@ -4,6 +4,7 @@ import shutil
 
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from datasets import DatasetError
 from datasets.dataset_factory import get_dataset
@@ -119,3 +120,45 @@ def test_faults_name_the_file(tree, encode, tmp_path):
     photo.unlink()
     assert str(photo) in dataset.find_fault() and 'No such file' in dataset.find_fault()
     assert str(photo) in dataset.find_fault(shuffle=True, start=3, count=18)
+
+
+def test_names_that_are_not_utf_8(tree, encode, tmp_path, grey):
+    folder = tree('a/1.png', 'b/2.png')
+    try:
+        (tmp_path / os.fsdecode(b'b/\xff3.png')).write_bytes(encode(3))
+    except OSError:
+        pytest.skip('this file system takes no such name')
+    dataset = get_dataset('image_folder', 'train', folder, validation_fraction=0)
+    assert [grey(e) for e in dataset.as_tf_data().as_numpy_iterator()] == [1, 2, 3]
+    assert dataset.find_fault() is None
+
+
+@pytest.mark.parametrize('prefix', ['', 'train/'])
+def test_elsewhere_than_on_the_disk(encode, grey, prefix):
+    """As on gs://, and the same images are held out as of the same folder on a disk."""
+    root = f'ram://folder {os.getpid()} {len(prefix)}'
+    for number, path in enumerate(['ä/1.png', 'ä/deep/2.JPG', 'b/3.png', 'b/.4.png', '.c/5.png', 'b/notes.txt']):
+        tf.io.gfile.makedirs(os.path.dirname(f'{root}/{prefix}{path}'))
+        with tf.io.gfile.GFile(f'{root}/{prefix}{path}', 'wb') as file:
+            file.write(encode(number))
+    dataset = get_dataset('image_folder', 'train', root, **({} if prefix else {'validation_fraction': 0}))
+    found = [(grey(e), int(e['label'])) for e in dataset.as_tf_data().as_numpy_iterator()]
+    assert found == [(2, 0), (0, 1), (1, 1)]
+    assert dataset.labels_to_names == {0: 'b', 1: 'ä'} and dataset.find_fault() is None
+    tf.io.gfile.remove(f'{root}/{prefix}b/3.png')
+    assert 'b/3.png cannot be read: No such file' in dataset.find_fault()
+    with pytest.raises(DatasetError, match='there is no folder ram://'):
+        get_dataset('image_folder', 'train', f'{root} nowhere')
+
+
+def test_the_place_changes_nothing_in_what_is_held_out(tree, encode):
+    paths = [f'{name}/{i}.png' for name in 'ab' for i in range(30)]
+    there = f'ram://held out {os.getpid()}'
+    for path in paths:
+        tf.io.gfile.makedirs(os.path.dirname(f'{there}/{path}'))
+        tf.io.gfile.GFile(f'{there}/{path}', 'wb').write(encode(0))
+    here = tree(*paths)
+    held_out = [get_dataset('image_folder', 'validation', root, validation_fraction=0.3) for root in (here, there)]
+    ours, theirs = ([file.removeprefix(root) for file in dataset.files]
+                    for dataset, root in zip(held_out, (here, there), strict=True))
+    assert ours == theirs and len(ours) == 18
