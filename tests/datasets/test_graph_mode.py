@@ -5,6 +5,7 @@ import tensorflow as tf
 import tf_slim as slim
 
 import tf_slim_compat  # noqa: F401
+from datasets import dataset_utils
 from datasets.dataset_factory import get_dataset
 
 tf1 = tf.compat.v1
@@ -13,10 +14,12 @@ tf1 = tf.compat.v1
 def read(make_dataset, count, items=('image', 'label')):
     """What a DatasetDataProvider gives in `count` steps."""
     with tf.Graph().as_default(), tf1.Session() as session:
+        dataset = make_dataset()
         provider = slim.dataset_data_provider.DatasetDataProvider(
-            make_dataset(), num_readers=1, shuffle=False, common_queue_capacity=20, common_queue_min=1)
+            dataset, num_readers=1, shuffle=False, common_queue_capacity=20, common_queue_min=1)
         tensors = provider.get(list(items))
-        assert [tensor.shape.rank for tensor in tensors[:2]] == [3, 0]  # what tf.train.batch needs
+        # What tf.train.batch needs.
+        assert [tensor.shape.rank for tensor in tensors[:2]] == [3, int(dataset.multi_label)]
         session.run([tf1.global_variables_initializer(), tf1.local_variables_initializer(), tf1.tables_initializer()])
         coordinator = tf1.train.Coordinator()
         threads = tf1.train.start_queue_runners(session, coordinator)
@@ -36,6 +39,28 @@ def test_image_folder(tree):
     folder = tree('a [1]/1.png', 'a [1]/2.png', 'b/3.png', 'b/4.gif')
     found = read(lambda: get_dataset('image_folder', 'train', folder, validation_fraction=0), 4)
     assert sorted((int(image[0, 0, 0]), int(label)) for image, label in found) == [(1, 0), (2, 0), (3, 1), (4, 1)]
+
+
+@pytest.mark.parametrize('column, expected', [('label', [0, 1, 1]), ('labels', [[0], [0, 1], []])])
+def test_file_list(tree, tmp_path, column, expected):
+    tree('1.png', '2.png', '3.png')
+    cells = [0, 1, 1] if column == 'label' else ['0', '0|1', '']
+    rows = [f'{number}.png,{cell}' for number, cell in enumerate(cells, 1)]
+    path = tmp_path / 'list.csv'
+    path.write_text('\n'.join([f'path,{column}', *rows]))
+    found = read(lambda: get_dataset('file_list', 'train', str(path), validation_fraction=0), 3)
+    assert sorted((int(image[0, 0, 0]), label.tolist()) for image, label in found) == list(enumerate(expected, 1))
+
+
+def test_tfrecord_of_several_labels(tmp_path, encode):
+    with tf.io.TFRecordWriter(str(tmp_path / 'train.tfrecord')) as writer:
+        for number, labels in enumerate([[2, 0], [], [1]]):
+            writer.write(tf.train.Example(features=tf.train.Features(feature={
+                'image/encoded': dataset_utils.bytes_feature(encode(number)),
+                'image/format': dataset_utils.bytes_feature(b'png'),
+                'image/class/label': dataset_utils.int64_feature(labels)})).SerializeToString())
+    found = read(lambda: get_dataset('tfrecord', 'train', str(tmp_path), multi_label=True), 3)
+    assert sorted((int(image[0, 0, 0]), label.tolist()) for image, label in found) == [(0, [2, 0]), (1, []), (2, [1])]
 
 
 def test_digits():

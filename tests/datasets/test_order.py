@@ -1,4 +1,6 @@
 """The order of examples, of every kind of dataset."""
+import pathlib
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -7,13 +9,20 @@ from datasets import DatasetError
 from datasets.dataset_factory import get_dataset
 
 
-@pytest.fixture(params=['digits', 'image_folder', 'flowers'])
+@pytest.fixture(params=['digits', 'image_folder', 'flowers', 'file_list', 'tfrecord'])
 def dataset(request):
     if request.param == 'digits':
         return get_dataset('digits', 'test')
     if request.param == 'flowers':
         return get_dataset('flowers', 'train', request.getfixturevalue('flowers'))
+    if request.param == 'tfrecord':
+        return get_dataset('tfrecord', 'train', request.getfixturevalue('flowers'))
     folder = request.getfixturevalue('tree')(*(f'{name}/{i}.png' for name in 'abc' for i in range(8)))
+    if request.param == 'file_list':
+        list_file = pathlib.Path(folder, 'list.csv')
+        list_file.write_text('path,labels\n' + '\n'.join(
+            f'{name}/{i}.png,{name if i % 3 else ""}' for name in 'abc' for i in range(8)))
+        return get_dataset('file_list', 'train', str(list_file))
     return get_dataset('image_folder', 'train', folder)
 
 
