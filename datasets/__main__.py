@@ -33,9 +33,9 @@ def main(args: list[str] | None = None) -> int:
 
 
 def _add_dataset(command):
-    command.add_argument('dir', metavar='DIR', help='the folder of the dataset')
+    command.add_argument('dir', metavar='DIR', help='the folder of the dataset; or its file, if that is a list')
     command.add_argument('--dataset_name', help='the dataset, as in training; by default all TFRecord files in DIR, or '
-                                                'else its class folders')
+                                                'else its lists or class folders')
     command.add_argument('--split', help='one split of it; by default every one that is there')
     command.add_argument('--file_pattern', help='of the TFRecord files, with %%s for the split where there is one')
 

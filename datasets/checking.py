@@ -1,8 +1,9 @@
 """Reads a dataset to the last byte, and says which of its records or files cannot be used, and why."""
 import collections
 import concurrent.futures
+import contextlib
 import dataclasses
-import fnmatch
+import glob
 import os
 import re
 import threading
@@ -12,10 +13,10 @@ from typing import NamedTuple
 import tensorflow as tf
 from google.protobuf.message import DecodeError
 
-from datasets import dataset_utils, framing, image_folder
+from datasets import dataset_utils, file_list, framing, image_folder
 from datasets.dataset_factory import find_row
 from datasets.provider import Dataset, DatasetError, IndexedDataset, decode_image, listing, reason
-from datasets.tfrecords import find_files, size_of
+from datasets.tfrecords import NO_RECORDS, TFRecords, find_files, find_word, size_of
 
 KEPT = 1000  # faults that are listed; more are only counted, so that memory is bounded
 ENCODED, LABEL = 'image/encoded', 'image/class/label'
@@ -140,7 +141,7 @@ def verify(dataset_dir: str, dataset_name: str | None = None, split: str | None 
     """Reads every record of every TFRecord file in a folder, or every image of class folders or of a list.
 
     Args:
-      dataset_dir: the folder; or the file, of a dataset that is a list.
+      dataset_dir: the folder; or a file, a TFRecord file or a list.
       dataset_name: a row of the registry, whose files, classes and channels are then the ones to be met; None for all
         TFRecord files in the folder, or else its class folders.
       split: of that dataset; None for all that are there.
@@ -154,6 +155,10 @@ def verify(dataset_dir: str, dataset_name: str | None = None, split: str | None 
       DatasetError: there is nothing to read.
     """
     folder = os.path.expanduser(dataset_dir)
+    if dataset_name is None and tf.io.gfile.exists(folder) and not tf.io.gfile.isdir(folder) and (
+            framing.is_record_file(folder)):
+        dataset_name, (folder, file) = 'tfrecord', os.path.split(folder)
+        file_pattern = glob.escape(file)
     stop = threading.Event()
     with concurrent.futures.ThreadPoolExecutor(num_threads or os.cpu_count()) as pool:
         report = Report()
@@ -172,25 +177,18 @@ def verify(dataset_dir: str, dataset_name: str | None = None, split: str | None 
 
 def _plan(folder, dataset_name, split, file_pattern, multi_label, report, stop):
     """Yields (amount of work, its unit, functions that do a part of it); fills what the report says of the whole."""
-    row = find_row(dataset_name) if dataset_name else None
-    if split and not row and '%s' not in (file_pattern or ''):
-        raise DatasetError(f'the split {split} is of which dataset? Name it, or its files by a pattern with %s.')
-    pattern = file_pattern or (row.file_pattern if row else None)
-    if pattern or not row and tf.io.gfile.isdir(folder):
-        files = _record_files(folder, row, split, pattern)
-        if files:
-            report.names = dataset_utils.read_label_file(folder) if dataset_utils.has_labels(folder) else None
-            expected = Expected(report.names, row.num_classes if row else None, row.channels if row else 3,
-                                multi_label)
-            for fault in _missing_shards(files):
-                report.blame(fault)
-            yield (sum(map(size_of, files)), 'bytes',
-                   [_call(verify_file, file, expected, stop) for file in files])
-            return
-    row = row or find_row('image_folder')
-    for name in [split] if split else _splits(row, folder):
-        whole = row.name == 'image_folder' and not split and not _by_folder(folder)
-        dataset = row.get_split(name, folder or None, **{'validation_fraction': 0} if whole else {})
+    row = find_row(dataset_name or guess(folder))
+    if row.provider is TFRecords:
+        files = _record_files(folder, row, split, file_pattern or row.file_pattern)
+        report.names = dataset_utils.read_label_file(folder) if dataset_utils.has_labels(folder) else None
+        expected = Expected(report.names, row.num_classes, row.channels, multi_label)
+        if report.names is None and row.class_names:
+            report.names = dict(enumerate(row.class_names))
+        for fault in () if file_pattern else _missing_shards(files):    # some were asked for, not all
+            report.blame(fault)
+        yield sum(map(size_of, files)), 'bytes', [_call(verify_file, file, expected, stop) for file in files]
+        return
+    for dataset in _open_splits(row, folder, split, file_pattern):
         report.names = dataset.labels_to_names
         if isinstance(dataset, IndexedDataset):
             report.files += dataset.num_samples
@@ -201,47 +199,67 @@ def _plan(folder, dataset_name, split, file_pattern, multi_label, report, stop):
             yield dataset.num_samples, 'images', [_call(verify_dataset, dataset, stop)]
 
 
-def guess(folder: str) -> str:
-    """The name of the dataset that reads a folder: `tfrecord` where it has TFRecord files, else `image_folder`."""
-    folder = os.path.expanduser(folder)
-    found = tf.io.gfile.isdir(folder) and _record_files(folder, None, None, None)
-    return 'tfrecord' if found else 'image_folder'
+def guess(path: str) -> str:
+    """The name of the dataset that reads a path: `tfrecord`, `file_list` or `image_folder`."""
+    path = os.path.expanduser(path)
+    if path.lower().endswith(file_list.EXTENSIONS):
+        return 'file_list'
+    if not tf.io.gfile.isdir(path):
+        return 'image_folder'
+    if _record_files_of_any_name(path):
+        return 'tfrecord'
+    lists = [name for name in tf.io.gfile.listdir(path) if name.lower().endswith(file_list.EXTENSIONS)]
+    return 'file_list' if any(os.path.splitext(name)[0] in image_folder.SPLITS for name in lists) else 'image_folder'
 
 
 def _call(function, *args):
     return lambda progress: function(*args, progress)
 
 
-def _by_folder(folder):
-    return [name for name in image_folder.SPLITS if image_folder.is_split(os.path.join(folder, name))]
-
-
-def _splits(row, folder):
-    if row.name == 'image_folder':
-        return _by_folder(folder) or ['train']
-    return list(row.splits) or ['train']
+def _open_splits(row, folder, split, file_pattern):
+    """The splits that are there."""
+    if split:
+        return [row.get_split(split, folder or None, file_pattern)]
+    found, refused = [], None
+    for name in row.splits or image_folder.SPLITS:
+        try:
+            found.append(row.get_split(name, folder or None, file_pattern))
+        except DatasetError as error:
+            refused = refused or error
+    if not found:
+        raise refused or DatasetError(f'{row.name} has no splits.')
+    return found
 
 
 def _record_files(folder, row, split, pattern):
     """The TFRecord files to read."""
-    if row and not split and '%s' in pattern:
-        files = []
-        for name in row.splits or ['*']:
-            try:
-                files += find_files(row.name, folder, pattern.replace('%s', name))
-            except DatasetError:
-                continue
+    if pattern and (split or not row.splits or '%s' not in pattern):
+        return find_files(row.name, folder, pattern.replace('%s', split or '*'))
+    if not tf.io.gfile.isdir(folder):
+        raise DatasetError(f'there is no folder {folder}, where the files of {row.name} should be.')
+    there = listing(sorted(tf.io.gfile.listdir(folder)))
+    if not pattern:
+        files = find_word(row.name, folder, split) if split else _record_files_of_any_name(folder)
         if not files:
-            raise DatasetError(f'no file of {row.name} in {folder} matches {pattern} with any of the splits '
-                               f'{", ".join(row.splits)}; {listing(sorted(tf.io.gfile.listdir(folder)))}.'
-                               if tf.io.gfile.isdir(folder) else f'there is no folder {folder}.')
-        return sorted(set(files))
-    if pattern:
-        return find_files(row.name if row else 'the dataset', folder, pattern.replace('%s', split or '*'))
-    names = [name.rstrip('/') for name in sorted(tf.io.gfile.listdir(folder)) if not name.startswith('.')]
-    files = [os.path.join(folder, name) for name in names if not fnmatch.fnmatch(name, '*.tmp*')]
-    return [file for file in files if not tf.io.gfile.isdir(file) and not image_folder.is_image(file)
-            and os.path.basename(file) != dataset_utils.LABELS_FILENAME and framing.is_record_file(file)]
+            raise DatasetError(f'no file of {row.name} in {folder} is a TFRecord file; {there}.')
+        return files
+    found = set()
+    for name in row.splits:
+        with contextlib.suppress(DatasetError):
+            found.update(find_files(row.name, folder, pattern.replace('%s', name)))
+    if not found:
+        raise DatasetError(f'no file of {row.name} in {folder} matches {pattern} with any of the splits '
+                           f'{", ".join(row.splits)}; {there}.')
+    return sorted(found)
+
+
+def _record_files_of_any_name(folder):
+    if not tf.io.gfile.isdir(folder):
+        return []
+    names = [name for name in sorted(tf.io.gfile.listdir(folder)) if not name.startswith('.')]
+    files = [os.path.join(folder, name) for name in names
+             if not name.lower().endswith((*NO_RECORDS, *image_folder.EXTENSIONS, '.tmp'))]
+    return [file for file in files if not tf.io.gfile.isdir(file) and framing.is_record_file(file)]
 
 
 def _missing_shards(files: Iterable[str]) -> Iterator[Fault]:

@@ -181,6 +181,7 @@ def test_a_missing_shard(flowers):
     os.remove(os.path.join(flowers, NAME))
     fault, = verify(flowers).faults
     assert fault.source == os.path.join(flowers, NAME) and 'missing, of the 3' in fault.what
+    assert verify(os.path.join(flowers, 'flowers_train_00002-of-00003.tfrecord')).fault_count == 0
 
 
 def test_which_files(flowers, tmp_path, encode):
@@ -191,9 +192,16 @@ def test_which_files(flowers, tmp_path, encode):
     os.rename(os.path.join(flowers, NAME), tmp_path / 'Blüten 7')
     assert verify(flowers, file_pattern='Bl*').records == 4
     assert verify(flowers, file_pattern='flowers_%s_*', split='train').records == 16
+    assert verify(flowers, 'tfrecord', 'train').records == 16
+    os.rename(os.path.join(flowers, 'flowers_train_00000-of-00003.tfrecord'), tmp_path / 'a [1]%s.rec')
+    assert verify(tmp_path / 'a [1]%s.rec').records == 7
+    os.rename(tmp_path / 'a [1]%s.rec', os.path.join(flowers, 'flowers_train_00000-of-00003.tfrecord'))
     assert verify(flowers).records == 20    # by what is in it
     with pytest.raises(DatasetError, match='no file of flowers in .* matches flowers_validation_'):
         verify(flowers, 'flowers', 'validation')
+    (tmp_path / 'no records').mkdir()
+    with pytest.raises(DatasetError, match='no file of tfrecord in .* is a TFRecord file; the folder is empty'):
+        verify(tmp_path / 'no records', 'tfrecord')
     with pytest.raises(DatasetError, match='no file of mnist in .* with any of the splits train, test; there is'):
         verify(flowers, 'mnist')
 
@@ -216,6 +224,22 @@ def test_class_folders(tree, tmp_path):
 def test_class_folders_by_split(tree):
     folder = tree('train/a/1.png', 'train/b/2.png', 'test/a/3.png', 'test/b/4.png')
     assert verify(folder).records == 4 and verify(folder, 'image_folder', 'test').records == 2
+
+
+def test_lists(tree, tmp_path):
+    tree('a/1.png', 'b/2.jpg', 'b/3.png')
+    (tmp_path / 'list.csv').write_text('path,label\na/1.png,cat\nb/2.jpg,dog\nb/3.png,dog\nb/4.png,cat\n')
+    report = verify(tmp_path / 'list.csv')
+    assert (report.records, report.bad_records) == (4, 1) and dict(report.labels) == {0: 1, 1: 2}
+    assert report.faults[0].source.endswith('4.png') and report.names == {0: 'cat', 1: 'dog'}
+    (tmp_path / 'lists').mkdir()
+    for split, line in (('train', '../a/1.png,cat|dog'), ('test', '../b/2.jpg,dog')):
+        (tmp_path / 'lists' / f'{split}.csv').write_text(f'path,labels\n{line}\n')
+    assert dict(verify(tmp_path / 'lists').labels) == {0: 1, 1: 2}
+
+
+def test_names_of_the_dataset(flowers):
+    assert verify(flowers, 'flowers').as_json()['labels'][3]['name'] == 'sunflowers'
 
 
 def test_the_embedded_digits():
