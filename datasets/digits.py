@@ -34,9 +34,11 @@ class Digits(IndexedDataset):
                          channels=row.channels, labels_to_names=dict(enumerate(row.class_names)),
                          items_to_descriptions=row.items_to_descriptions, licence=row.licence)
 
-    def _load(self, index):
-        return {'image': tf.gather(self._images, index), 'label': self._label(index),
-                'source': tf.gather(self._sources, index)}
+    def cache(self, folder, begin=lambda total: lambda done: None):
+        """They are in memory already."""
+
+    def _columns(self):
+        return {'image': tf.constant(self._images), 'source': tf.constant(self._sources), **super()._columns()}
 
     def _examples(self):
         return zip(self._sources, self._images, self.labels, strict=True)

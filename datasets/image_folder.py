@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import tensorflow as tf
 
-from datasets import dataset_utils
+from datasets import dataset_utils, nearby
 from datasets.provider import DatasetError, IndexedDataset, listing, reading, reason, unknown
 
 EXTENSIONS = ('.jpg', '.jpeg', '.png', '.bmp', '.gif', '.webp')
@@ -27,11 +27,19 @@ class ImageFiles(IndexedDataset):
         """Takes the path of each image, and the fields of `IndexedDataset`."""
         self.files = list(files)
         self._paths = [os.fsencode(file) for file in self.files]  # TensorFlow's names are bytes, of any encoding.
+        self._copies = self._paths
         super().__init__(**fields)
 
-    def _load(self, index):
-        file = tf.gather(self._paths, index)
-        return {'image': tf.io.read_file(file), 'label': self._label(index), 'source': file}
+    def cache(self, folder, begin=lambda total: lambda done: None):
+        """See `Dataset.cache`."""
+        self._copies = [os.fsencode(copy) for copy in nearby.copy_files(self.files, folder, begin)]
+
+    def _columns(self):
+        return {'source': tf.constant(self._paths), 'copy': tf.constant(self._copies), **super()._columns()}
+
+    def _load(self, index, columns=None):
+        element = super()._load(index, columns)
+        return {'image': tf.io.read_file(element.pop('copy')), **element}
 
     def _examples(self):
         for file, label in zip(self.files, self.labels, strict=True):

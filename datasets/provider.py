@@ -3,7 +3,7 @@ import collections
 import contextlib
 import difflib
 import itertools
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import tensorflow as tf
@@ -125,6 +125,12 @@ class Dataset(slim.dataset.Dataset):
         Raises:
           DatasetError: if `start` is negative or `shard_index` is not one of the shards.
         """
+        order = self.order(shuffle, seed, start, repeat, num_shards, shard_index, num_readers)
+        return order.map(self.loader(), num_parallel_calls=num_readers or tf.data.AUTOTUNE, deterministic=True)
+
+    def order(self, shuffle: bool = False, seed: int = 0, start: int = 0, repeat: bool = False, num_shards: int = 1,
+              shard_index: int = 0, num_readers: int | None = None) -> tf.data.Dataset:
+        """What `as_tf_data` loads, by `loader`: its arguments, and its order, but reading an image does not fail yet."""
         if start < 0 or not 0 <= shard_index < num_shards:
             raise DatasetError(f'start must be 0 or more and shard_index from 0 to num_shards - 1, '
                                f'not start={start}, shard_index={shard_index}, num_shards={num_shards}.')
@@ -139,7 +145,28 @@ class Dataset(slim.dataset.Dataset):
         examples = tf.data.Dataset.range(first, ENDLESS if repeat else 1).flat_map(epoch)
         if num_shards > 1:
             examples = examples.shard(num_shards, shard_index)
-        return examples.map(self._load, num_parallel_calls=readers, deterministic=True)
+        return examples
+
+    def loader(self) -> Callable[..., dict[str, tf.Tensor]]:
+        """From an element of `order` to that of `as_tf_data`."""
+        return self._load
+
+    def sources(self) -> Callable[..., tf.Tensor]:
+        """From an element of `order` to the `source` of that of `as_tf_data`, whatever the state of its image."""
+        raise NotImplementedError
+
+    def cache(self, folder: str | None,
+              begin: Callable[[int], Callable[[int], None]] = lambda total: lambda done: None) -> None:
+        """From now on reads copies of its files: in memory, or in a folder of a fast disk. The order stays the same.
+
+        Args:
+          folder: see `nearby.copy_files`; None for memory.
+          begin: see there.
+
+        Raises:
+          DatasetError: as there; or it is not read from files.
+        """
+        raise DatasetError(f'{self.name} is not read from files that could be cached.')
 
     def find_fault(self, labels_offset: int = 0, *, shuffle: bool = False, seed: int = 0, start: int = 0,
                    count: int | None = None) -> str | None:
@@ -280,7 +307,7 @@ class IndexDecoder(RecordDecoder):
 
 
 class IndexedDataset(Dataset):
-    """A dataset that knows its examples by number: `_load(index)` fetches one."""
+    """A dataset that knows its examples by number: `_columns` has what stands there."""
 
     def __init__(self, *, labels: Sequence[Any], **fields):
         """Takes the label of each example, or its labels, and the fields of `Dataset` that do not follow."""
@@ -293,12 +320,26 @@ class IndexedDataset(Dataset):
         counts = collections.Counter(itertools.chain(*self.labels) if self.multi_label else self.labels)
         return [counts[label] for label in range(self.num_classes)]
 
-    def _label(self, index):
-        """The label of an example, or its labels."""
-        if not self.multi_label:
-            return tf.gather(tf.constant(self.labels, tf.int64), index)
-        return tf.RaggedTensor.from_row_lengths(
-            tf.constant(list(itertools.chain(*self.labels)), tf.int64), list(map(len, self.labels)))[index]
+    def sources(self):
+        """See `Dataset.sources`."""
+        column = self._columns()['source']
+        return lambda index: column[index]
+
+    def loader(self):
+        """See `Dataset.loader`."""
+        with tf.device('/cpu:0'):
+            columns = self._columns()  # made here, so that the functions that tf.data traces hold no copy of them
+        return lambda index: self._load(index, columns)
+
+    def _load(self, index, columns=None):
+        return {name: column[index] for name, column in (columns or self._columns()).items()}
+
+    def _columns(self) -> dict[str, Any]:
+        """Tensors, or ragged ones, from which `_load` takes what stands at an example's number."""
+        labels: Any = tf.constant(list(itertools.chain(*self.labels)) if self.multi_label else self.labels, tf.int64)
+        if self.multi_label:
+            labels = tf.RaggedTensor.from_row_lengths(labels, list(map(len, self.labels)))
+        return {'label': labels}
 
     def _epoch(self, key, num_readers):
         order = tf.range(self.num_samples, dtype=tf.int64)
