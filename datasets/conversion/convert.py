@@ -29,7 +29,7 @@ from datasets.provider import DatasetError
 
 VERSION = 1     # of what is written for the same images and options
 _SETTINGS = 'settings.json'
-_TOGETHER = 4   # images that a worker takes at a time
+_TOGETHER = 8   # images that a worker takes at a time
 
 
 @dataclasses.dataclass(frozen=True)
@@ -267,7 +267,7 @@ def convert(conversion: Conversion, num_workers: int | None = None,
              - sum(len(shard.items) for shard in missing))
         work = ((item, shard.jpeg_format) for shard in missing for item in shard.items)
         converted = in_parallel(pool, lambda pair: images.convert_item(pair[0], conversion.options, pair[1]), work,
-                                2 * workers)
+                                workers + 2)
         for shard in missing:
             conversion.write(shard, _counted(itertools.islice(converted, len(shard.items)), step))
         return conversion.finish()
@@ -299,7 +299,7 @@ def without_duplicates(collection: Collection,
     items = [(item, split) for split, items in collection.splits.items() for item in items]
     workers = num_workers or os.cpu_count() or 1
     with ThreadPoolExecutor(workers) as pool:
-        digests = list(in_parallel(pool, lambda pair: images.content_digest(pair[0]), items, 2 * workers))
+        digests = list(in_parallel(pool, lambda pair: images.content_digest(pair[0]), items, workers + 2))
     found = dict(duplicates(((item.name, split, digest) for (item, split), digest in zip(items, digests, strict=True)),
                             images.LEFT_OUT))
     kept = [pair for number, pair in enumerate(items) if number not in found]
