@@ -5,9 +5,12 @@ This is a script, as those beside the packages are: only here are a dataset and 
 import argparse
 import contextlib
 import json
+import os
 import sys
 import threading
 import time
+
+SECONDS = 10    # between lines of progress where there is no terminal
 
 
 def main(args: list[str] | None = None) -> int:
@@ -109,17 +112,16 @@ def _show(options):
 
 
 class _Progress:
-    """A bar on a terminal, a line every ten seconds elsewhere."""
+    """A bar on a terminal, a line now and then elsewhere."""
 
     def __init__(self, total, unit):
         from tqdm import tqdm
 
-        self._total, self._unit = total, unit
-        self._lock = threading.Lock()
+        self._total, self._lock = total, threading.Lock()
         self._records = self._done = 0
-        self._next = time.monotonic() + 10
+        self._next = time.monotonic() + SECONDS
         self._bar = tqdm(total=total, unit='B' if unit == 'bytes' else f' {unit}', unit_scale=unit == 'bytes',
-                         desc='verify', dynamic_ncols=True) if sys.stderr.isatty() else None
+                         desc='verify', dynamic_ncols=True) if _columns() else None
 
     def __enter__(self):
         return self
@@ -129,14 +131,22 @@ class _Progress:
             self._records, self._done = self._records + records, self._done + done
             if self._bar is not None:
                 self._bar.update(done)
-            elif time.monotonic() > self._next:
-                self._next = time.monotonic() + 10
+            elif time.monotonic() >= self._next:
+                self._next = time.monotonic() + SECONDS
                 print(f'verify {self._records:,} records, {100 * self._done / max(self._total, 1):.0f} %',
                       file=sys.stderr, flush=True)
 
     def __exit__(self, *unused):
         if self._bar is not None:
             self._bar.close()
+
+
+def _columns():
+    """The width of the terminal; 0 where there is none, or one without a size."""
+    try:
+        return os.get_terminal_size(sys.stderr.fileno()).columns
+    except OSError:
+        return 0
 
 
 if __name__ == '__main__':

@@ -286,6 +286,13 @@ def test_command(flowers, tmp_path, capsys):
     assert stopped.value.code == 2
 
 
+def test_progress(flowers, monkeypatch, capsys):
+    monkeypatch.setattr('datasets.__main__.SECONDS', 0)
+    main(['verify', flowers, '--num_threads=1'])
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[-1] == 'verify 20 records, 100 %' and 'verify 7 records, 3' in lines[7]
+
+
 def test_as_a_program(flowers):
     done = subprocess.run([sys.executable, '-m', 'datasets', 'verify', flowers], capture_output=True, text=True,
                           cwd=pathlib.Path(__file__).parents[2])
