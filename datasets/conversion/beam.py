@@ -10,7 +10,7 @@ import json
 import os
 import pickle
 import uuid
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import tensorflow as tf
@@ -23,12 +23,14 @@ from datasets.provider import DatasetError
 _ITEMS, _ERROR = '.items', '.error'     # files of a shard on the way
 
 
-def convert_with_beam(conversion: Conversion, pipeline_options: Sequence[str] = ()) -> dict[str, Any]:
+def convert_with_beam(conversion: Conversion, pipeline_options: Sequence[str] = (),
+                      step: Callable[[int], None] = lambda images: None) -> dict[str, Any]:
     """Converts a collection; `convert.convert` does the same on this machine, and either goes on with the other's work.
 
     Args:
       conversion: see there.
       pipeline_options: Beam's flags, such as `['--runner=DataflowRunner', '--project=...']`; none: on this machine.
+      step: called with the number of images that are done, before and after; what is between, the engine shows.
 
     Returns:
       The summary, as `convert.convert` does.
@@ -49,6 +51,8 @@ def convert_with_beam(conversion: Conversion, pipeline_options: Sequence[str] = 
             with tf.io.gfile.GFile(conversion.summary_path, 'rb') as file:
                 return json.loads(file.read())
         folder, missing = conversion.make_folders(), conversion.missing()
+        to_do = sum(len(shard.items) for shard in missing)
+        step(sum(map(len, conversion.collection.splits.values())) - to_do)
         for shard in missing:
             # As files: a pipeline that held a million items itself is refused by the engines.
             with tf.io.gfile.GFile(os.path.join(folder, shard.file_name + _ITEMS), 'wb') as file:
@@ -65,6 +69,7 @@ def convert_with_beam(conversion: Conversion, pipeline_options: Sequence[str] = 
             if tf.io.gfile.exists(error):
                 with tf.io.gfile.GFile(error) as file:
                     raise DatasetError(file.read())
+        step(to_do)
         return conversion.finish()
 
 

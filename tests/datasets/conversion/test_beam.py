@@ -50,8 +50,10 @@ def test_same_files_as_on_one_machine(tmp_path):
     assert sorted(contents(tmp_path / 'thére')) == [
         'labels.txt', 'pets_conversion.json', 'pets_report.csv', 'pets_test_00000-of-00001.tfrecord',
         *(f'pets_train_{shard:05d}-of-00004.tfrecord' for shard in range(4))]
-    again = beam.convert_with_beam(Conversion(made, str(tmp_path / 'thére'), ImageOptions(max_side=18)), LOCAL)
-    assert again == summaries[1]
+    steps = []
+    again = beam.convert_with_beam(Conversion(made, str(tmp_path / 'thére'), ImageOptions(max_side=18)), LOCAL,
+                                   steps.append)
+    assert again == summaries[1] and steps == []
 
 
 def test_goes_on_where_the_other_stopped(tmp_path):
@@ -63,7 +65,9 @@ def test_goes_on_where_the_other_stopped(tmp_path):
     conversion.write(made.shards()[2])
     kept = tmp_path / 'there' / made.shards()[2].file_name
     written = kept.stat().st_mtime_ns
-    beam.convert_with_beam(Conversion(made, str(tmp_path / 'there')), LOCAL)
+    steps = []
+    beam.convert_with_beam(Conversion(made, str(tmp_path / 'there')), LOCAL, steps.append)
+    assert steps == [4, 14]     # of 15 in 4 files and 3 in one
     assert kept.stat().st_mtime_ns == written
     assert contents(tmp_path / 'here') == contents(tmp_path / 'there')
 
