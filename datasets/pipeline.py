@@ -92,13 +92,14 @@ def make_batches(dataset: Dataset, preprocess: Callable[[tf.Tensor, tf.Tensor], 
         top, left, height, width = tf.unstack(window(tf.shape(image), own_seed))
         return image[top:top + height, left:left + width]
 
-    examples = dataset.as_tf_data(shuffle=training, seed=seed, start=start, repeat=training,
-                                  num_shards=num_shards, shard_index=shard_index, num_readers=num_readers).enumerate()
+    order = dataset.as_tf_data if skip_corrupt is None else dataset.order
+    examples = order(shuffle=training, seed=seed, start=start, repeat=training, num_shards=num_shards,
+                     shard_index=shard_index, num_readers=num_readers).enumerate()
     if skip_corrupt is None:
         batches = examples.map(example, num_parallel_calls=threads, deterministic=True).batch(
             batch_size, drop_remainder=training)
     else:
-        batches = _skipping(examples, example, threads, batch_size, training, skip_corrupt)
+        batches = _skipping(examples, dataset, example, threads, batch_size, training, skip_corrupt)
     options = tf.data.Options()
     options.deterministic = True
     # The shards are those above; tf.distribute must not divide them once more.
@@ -106,15 +107,21 @@ def make_batches(dataset: Dataset, preprocess: Callable[[tf.Tensor, tf.Tensor], 
     return batches.with_options(options).prefetch(PREFETCHED)
 
 
-def _skipping(examples, example, threads, batch_size, training, skip_corrupt):
-    """The batches of `examples.map(example)`, without those that it fails for."""
-    image_spec, label_spec = examples.map(example).element_spec
+def _skipping(examples, dataset, example, threads, batch_size, training, skip_corrupt):
+    """The batches of `example`, without those that loading or it fails for."""
+    load, source_of = dataset.loader(), dataset.sources()
+
+    def loaded(number, element):
+        return example(number, load(*element) if isinstance(element, tuple) else load(element))
+
+    image_spec, label_spec = examples.map(loaded).element_spec
 
     def attempt(number, element):
-        tried = tf.data.Dataset.from_tensors((number, element)).map(example).ignore_errors()
+        tried = tf.data.Dataset.from_tensors((number, element)).map(loaded).ignore_errors()
+        source = source_of(*element) if isinstance(element, tuple) else source_of(element)
         stand_in = tf.zeros(image_spec.shape, image_spec.dtype), tf.zeros(label_spec.shape, label_spec.dtype)
         found = tried.map(lambda image, label: (image, label, True, ''))
-        return found.concatenate(tf.data.Dataset.from_tensors((*stand_in, False, element['source']))).take(1)
+        return found.concatenate(tf.data.Dataset.from_tensors((*stand_in, False, source))).take(1)
 
     def report(used, sources):
         def tell(sources):

@@ -130,7 +130,7 @@ class Dataset(slim.dataset.Dataset):
 
     def order(self, shuffle: bool = False, seed: int = 0, start: int = 0, repeat: bool = False, num_shards: int = 1,
               shard_index: int = 0, num_readers: int | None = None) -> tf.data.Dataset:
-        """What `as_tf_data` loads, by `loader`: its arguments, and its order, but reading an image does not fail yet."""
+        """What `as_tf_data` loads by `loader`: the same arguments and order, and no image is read yet."""
         if start < 0 or not 0 <= shard_index < num_shards:
             raise DatasetError(f'start must be 0 or more and shard_index from 0 to num_shards - 1, '
                                f'not start={start}, shard_index={shard_index}, num_shards={num_shards}.')

@@ -48,7 +48,7 @@ class DatasetRow:
     options: tuple[str, ...] = ()  # keyword arguments of the provider beyond TF-Slim's
 
     def get_split(self, split_name: str, dataset_dir: str | None = None, file_pattern: str | None = None,
-                  reader=None, **options) -> Dataset:
+                  reader=None, skip_corrupt: bool = False, **options) -> Dataset:
         """Opens a split.
 
         Args:
@@ -56,6 +56,7 @@ class DatasetRow:
           dataset_dir: the folder of the files.
           file_pattern: in place of the row's, with %s for the split name.
           reader: the class that `DatasetDataProvider` reads `data_sources` with, in place of the TFRecord reader.
+          skip_corrupt: whether damage to TFRecord files ends nothing, see `TFRecords`.
           **options: those that the row names, such as `validation_fraction` of image_folder.
 
         Raises:
@@ -66,6 +67,8 @@ class DatasetRow:
         for option in options:
             if option not in self.options:
                 raise DatasetError(f'{self.name} has no option {option}; it has {", ".join(self.options) or "none"}.')
+        if skip_corrupt and isinstance(self.provider, type) and issubclass(self.provider, TFRecords):
+            options['skip_corrupt'] = True
         folder = os.path.expanduser(dataset_dir) if dataset_dir else None  # which leaves gs:// as it is
         return self.provider(self, split_name, folder, file_pattern, reader, **options)
 

@@ -188,8 +188,12 @@ class RandomAccess(_Parsed):
     def _load(self, index):
         record = tf.numpy_function(lambda number: self._source[int(number)], [index], tf.string)
         record.set_shape([])
-        source = tf.strings.join([f'{self.name} {self.split_name} record ', tf.strings.as_string(index)])
-        return {**self._parse(record), 'source': source}
+        return {**self._parse(record), 'source': self.sources()(index)}
+
+    def sources(self):
+        """See `Dataset.sources`."""
+        name = f'{self.name} {self.split_name} record '
+        return lambda index: tf.strings.join([name, tf.strings.as_string(index)])
 
     def _examples(self):
         for number in range(self.num_samples):

@@ -9,12 +9,13 @@ import os
 import re
 import struct
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import tensorflow as tf
 import tf_slim as slim
 from google.protobuf.message import DecodeError
 
-from datasets import dataset_utils
+from datasets import dataset_utils, nearby
 from datasets.provider import READ_ERRORS, Dataset, DatasetError, listing, reading, reason, shuffled, unknown
 
 COUNT_UP_TO = 4 * 2**30  # Bytes of records that are counted, whatever the nominal number of images.
@@ -64,8 +65,15 @@ class RecordFiles(Dataset):
         return records.map(lambda number, record: (file, number, record))
 
     def _load(self, file, number, record):
-        name = tf.strings.split(file, '/')[-1]
-        return {**self._parse(record), 'source': tf.strings.join([name, ' record ', tf.strings.as_string(number)])}
+        return {**self._parse(record), 'source': _source(file, number, record)}
+
+    def sources(self):
+        """See `Dataset.sources`."""
+        return _source
+
+    def cache(self, folder, begin=lambda total: lambda done: None):
+        """See `Dataset.cache`."""
+        self.files = self.data_sources = nearby.copy_files(self.files, folder, begin)
 
     def _examples(self):
         for file, part in zip(self.files, self._parts, strict=True):
@@ -91,6 +99,10 @@ class RecordFiles(Dataset):
         """What is wrong with a record that cannot be parsed, if it can be told."""
 
 
+def _source(file, number, record):
+    return tf.strings.join([tf.strings.split(file, '/')[-1], ' record ', tf.strings.as_string(number)])
+
+
 class TFRecords(RecordFiles):
     """A split in TFRecord files of TF-Slim's layout.
 
@@ -99,7 +111,7 @@ class TFRecords(RecordFiles):
     """
 
     def __init__(self, row, split_name, dataset_dir, file_pattern=None, reader=None, num_classes: int | None = None,
-                 multi_label: bool = False):
+                 multi_label: bool = False, skip_corrupt: bool = False):
         """Finds and counts the files; see `registry.DatasetRow.get_split`.
 
         Args:
@@ -112,6 +124,8 @@ class TFRecords(RecordFiles):
           num_classes: where the row has none; None: one more than the highest label of labels.txt, or without that of
             the records of all splits.
           multi_label: whether a record may have several labels, or none.
+          skip_corrupt: whether records whose checksums are wrong, and what is lost behind them, count as images that
+            cannot be used, rather than end the reading. It takes a pass over the files.
 
         Raises:
           DatasetError: if the files are missing or cut short or hold something else, or an argument does not fit.
@@ -119,6 +133,9 @@ class TFRecords(RecordFiles):
         pattern = file_pattern or row.file_pattern
         files = find_files(row.name, dataset_dir, pattern.replace('%s', split_name)) if pattern else find_word(
             row.name, dataset_dir, split_name)
+        if skip_corrupt:
+            with ThreadPoolExecutor() as pool:
+                files = list(pool.map(nearby.mended, files))
         sizes = [size_of(file) for file in files]
         complete = len(files) == number_of_shards(files[0])
         nominal = row.splits.get(split_name) if complete and sum(sizes) > COUNT_UP_TO else None

@@ -35,6 +35,13 @@ class _TrainedConfig(Config):
     validation_fraction: float | None = flag(
         None, 'image_folder: the part of each class held out where the folder has no splits of its own (0.1).', _DATA,
         above=0.0, maximum=0.9)
+    file_pattern: str | None = flag(
+        None, "TFRecord files: their names, with %s for the split, in place of the dataset's own.", _DATA)
+    num_classes: int | None = flag(None, 'tfrecord without a labels.txt: the number of classes; counted if not set.',
+                                   _DATA, minimum=1, fixed=True)
+    skip_corrupt: bool = flag(False, 'Pass over images that cannot be used, and count them, rather than stop.', _DATA)
+    cache: str | None = flag(None, 'Read the files of the dataset once, into `memory` or this folder of a fast disk.',
+                             _DATA)
     labels_offset: int = flag(
         0, 'Subtracted from each label; 1 drops the background class of ImageNet, for VGG and ResNet V1.', _DATA,
         minimum=0, fixed=True)

@@ -1,4 +1,5 @@
 """The data that a config names: its splits, and the batches that go to the device."""
+import contextlib
 import dataclasses
 import functools
 from collections.abc import Callable
@@ -10,17 +11,66 @@ from datasets import DatasetError, dataset_factory, pipeline
 from nets import registry
 from preprocessing import policies, preprocessing_factory
 from training.config import ConfigError, TrainConfig
+from training.progress import Progress
 
 
 def open_dataset(config) -> datasets.Dataset:
     """The dataset that a config names."""
-    extra = {} if config.validation_fraction is None else {'validation_fraction': config.validation_fraction}
-    dataset = dataset_factory.get_dataset(config.dataset_name, config.dataset_split_name, config.dataset_dir, **extra)
+    row, multi_label = dataset_factory.find_row(config.dataset_name), config.class_mode == 'multilabel'
+    options = {name: getattr(config, name) for name in ('validation_fraction', 'num_classes')
+               if getattr(config, name) is not None}
+    if multi_label and 'multi_label' in row.options:
+        options['multi_label'] = True
+    dataset = row.get_split(config.dataset_split_name, config.dataset_dir, config.file_pattern,
+                            skip_corrupt=config.skip_corrupt, **options)
+    if dataset.multi_label != multi_label:
+        raise ConfigError(f'--class_mode={config.class_mode}: the images of {dataset.name} have '
+                          + ('any number of labels: it must be multilabel.' if dataset.multi_label else
+                             'one label each: multilabel is for datasets with several.'))
     if not 0 <= config.labels_offset < dataset.num_classes:
         raise ConfigError(
             f'--labels_offset={config.labels_offset}: {dataset.name} has the labels 0 to {dataset.num_classes - 1}.'
         )
+    if config.cache:
+        with contextlib.ExitStack() as stack:
+            dataset.cache(None if config.cache == 'memory' else config.cache,
+                          lambda total: stack.enter_context(contextlib.closing(Megabytes(total))).add)
     return dataset
+
+
+class Megabytes:
+    """The progress of a copy, of so many bytes."""
+
+    def __init__(self, total: int):
+        self._done, self._shown = 0, 0
+        self._progress = Progress(total // 2**20, 0, 1, 'cache MiB')
+        if total:
+            self._progress.note(f'Copying {max(total // 2**20, 1):,} MiB of the dataset into the cache.')
+
+    def add(self, size: int) -> None:
+        """So many bytes more are copied."""
+        self._done += size
+        steps = self._done // 2**20 - self._shown
+        self._shown += steps
+        self._progress.step(steps)
+
+    def close(self) -> None:
+        """Ends the bar."""
+        self._progress.close()
+
+
+class Skipped:
+    """The sources of images that were passed over (`--skip_corrupt`); each is told once."""
+
+    def __init__(self, say: Callable[[str], None]):
+        self.sources: set[str] = set()
+        self._say = say
+
+    def __call__(self, source: str) -> None:
+        """One is passed over."""
+        if source not in self.sources:
+            self.sources.add(source)
+            self._say(f'{source} cannot be used, and is passed over.')
 
 
 def held_out(config) -> datasets.Dataset:
@@ -36,9 +86,12 @@ def held_out(config) -> datasets.Dataset:
     raise faults[0]
 
 
-def evaluation_batches(config, dataset: datasets.Dataset, size: int, num_shards: int = 1,
-                       shard_index: int = 0) -> tf.data.Dataset:
-    """Batches of one pass: float32 [batch, views, size, size, channels], ready for the network, and int64 [batch]."""
+def evaluation_batches(config, dataset: datasets.Dataset, size: int, num_shards: int = 1, shard_index: int = 0,
+                       skipped: Skipped | None = None) -> tf.data.Dataset:
+    """Batches of one pass: float32 [batch, views, size, size, channels], ready for the network, and int64 [batch].
+
+    `skipped` hears of what is passed over; None stops there instead.
+    """
     try:
         views = preprocessing_factory.get_views(
             _preprocessing_name(config), config.use_grayscale, config.eval_crop_fraction,
@@ -48,7 +101,7 @@ def evaluation_batches(config, dataset: datasets.Dataset, size: int, num_shards:
     return pipeline.make_batches(
         dataset, lambda image, seed: views(image, size, size), config.batch_size, training=False,
         labels_offset=config.labels_offset, num_threads=config.num_preprocessing_threads, num_shards=num_shards,
-        shard_index=shard_index)
+        shard_index=shard_index, skip_corrupt=skipped)
 
 
 def _preprocessing_name(config):
@@ -62,17 +115,18 @@ def training_channels(config: TrainConfig, dataset: datasets.Dataset) -> int:
 
 
 def training_batches(config: TrainConfig, dataset: datasets.Dataset, size: int, start_step: int = 0,
-                     num_shards: int = 1, shard_index: int = 0) -> tf.data.Dataset:
+                     num_shards: int = 1, shard_index: int = 0, skipped: Skipped | None = None) -> tf.data.Dataset:
     """Batches of one replica's step: uint8 [images, size, size, channels], cropped, and int64 [images].
 
-    What is left to do the device does, see `Trainer.step`: flips, colours, normalisation, mixing.
+    What is left to do the device does, see `Trainer.step`: flips, colours, normalisation, mixing. `skipped` hears of
+    what is passed over; None stops there instead.
     """
     preprocess, window = _distortion(config, size)
     return pipeline.make_batches(
         dataset, preprocess, config.batch_size * config.accumulate_steps, training=True, seed=config.seed,
         start_step=start_step, labels_offset=config.labels_offset, num_threads=config.num_preprocessing_threads,
         num_readers=config.num_readers, num_shards=num_shards, shard_index=shard_index, window=window,
-        window_side=size)
+        window_side=size, skip_corrupt=skipped)
 
 
 def _distortion(config, size):

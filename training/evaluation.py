@@ -14,7 +14,7 @@ from nets import checkpoints, registry
 from nets.model import Model
 from training import distribution, losses
 from training.config import EvalConfig
-from training.data import evaluation_batches, held_out, open_dataset
+from training.data import Skipped, evaluation_batches, held_out, open_dataset
 from training.progress import Progress
 from training.trainer import make_model
 
@@ -68,6 +68,8 @@ def evaluate(config: EvalConfig, say: Callable[[str], None] = print) -> dict:
         'image_size': size,
         'moving_averages': averages,
     }
+    if results.get('skipped'):
+        say(f'{len(results["skipped"])} images could not be used, and were passed over.')
     say(f'{images_seen} images in {time.monotonic() - began:.1f} s')
     for name in ('Accuracy', 'Recall_5'):
         say(f'eval/{name}[{results[name]:.6g}]')
@@ -111,15 +113,17 @@ def measure(config: EvalConfig, model: Model, dataset: datasets.Dataset,
       count_all: from `counter`, of the same arguments; None makes one.
 
     Returns:
-      `Accuracy` and `Recall_5` in 0..1, `loss`, the mean cross-entropy, and `num_images`.
+      `Accuracy` and `Recall_5` in 0..1, `loss`, the mean cross-entropy, and `num_images`; with `skip_corrupt` also
+      `skipped`, the sources of what was passed over.
 
     Raises:
       datasets.DatasetError: an image cannot be used.
     """
     strategy, size = strategy or tf.distribute.get_strategy(), _size(config)
     count_all = count_all or counter(config, model, strategy)
+    skipped = Skipped(lambda line: progress.note(line)) if config.skip_corrupt else None
     batches = distribution.distribute(strategy, lambda shards, shard: evaluation_batches(
-        config, dataset, size, shards, shard), endless=False)
+        config, dataset, size, shards, shard, skipped), endless=False)
     replicas = strategy.num_replicas_in_sync
     total = -(-dataset.num_samples // (config.batch_size * replicas))
     total = min(total, config.max_num_batches or total)
@@ -139,8 +143,11 @@ def measure(config: EvalConfig, model: Model, dataset: datasets.Dataset,
     finally:
         progress.close()
     right, recalled, entropy, images_seen = sums
+    if not images_seen:
+        raise datasets.DatasetError(f'no image of {dataset} can be used.')
+    passed_over = {} if skipped is None else {'skipped': sorted(skipped.sources)}
     return {'Accuracy': right / images_seen, 'Recall_5': recalled / images_seen, 'loss': entropy / images_seen,
-            'num_images': int(images_seen)}
+            'num_images': int(images_seen), **passed_over}
 
 
 def _mean_logits(model, images, mode):

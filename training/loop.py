@@ -15,7 +15,7 @@ from nets import checkpoints, registry
 from training import curves, distribution, evaluation, run_folder, schedules
 from training.config import CONFIG_FILE, ConfigError, TrainConfig, evaluation_of
 from training.console import Interrupted, RunError, StopSignals
-from training.data import held_out, open_dataset, training_batches, training_channels
+from training.data import Skipped, held_out, open_dataset, training_batches, training_channels
 from training.progress import Progress
 from training.records import Records
 from training.records import read as read_records
@@ -162,6 +162,7 @@ class _Loop:
                                             max_num_batches=config.eval_max_batches)
             self.held_out = held_out(self.evaluation)
             self._count = evaluation.counter(self.evaluation, trainer.model, strategy)
+        self.skipped: Skipped | None = None
         self.metric = f'eval_{config.best_metric}'
         self.history = [(at, value) for at, value in sorted(read_records(config.train_dir).get(self.metric, {}).items())
                         if at < start]
@@ -202,6 +203,8 @@ class _Loop:
         """Trains up to the last step; returns the last checkpoint's prefix."""
         config, step, last = self.config, start, self.last
         progress = Progress(last, start, self.trainer.step_images, 'step', None if self.chief else _nowhere())
+        if config.skip_corrupt:
+            self.skipped = Skipped(progress.note)
         with StopSignals() as stop, contextlib.closing(progress):
             evaluated = config.eval_every and step and (step % config.eval_every == 0 or step == last)
             if evaluated and self._evaluate(step, progress):
@@ -224,7 +227,8 @@ class _Loop:
         until = next((first for first, _ in stages if first > step), last)
         first_step = step
         data = iter(distribution.distribute(self.strategy, lambda machines, number: training_batches(
-            config, self.dataset, size, first_step * self.trainer.replicas // machines, machines, number)))
+            config, self.dataset, size, first_step * self.trainer.replicas // machines, machines, number,
+            self.skipped)))
         if len(stages) > 1:
             self.say(f'Images are {size}x{size} from step {step} on.')
         figures, waited, since, noted = tf.zeros([3]), tf.constant(0.0, tf.float64), step, time.monotonic()
@@ -267,8 +271,9 @@ class _Loop:
         rate = float(self.trainer.rate(step))
         if not math.isfinite(loss):
             raise _NotFinite(f'The loss is {loss} at step {step}: try a lower --learning_rate (now {rate:.4g})')
+        passed_over = f'  passed over {len(self.skipped.sources)}' if self.skipped and self.skipped.sources else ''
         progress.report(step, f'loss {loss:.4f}  accuracy {accuracy:.3f}  learning rate {rate:.4g}  '
-                              f'waits for data {waited:.0%}')
+                              f'waits for data {waited:.0%}{passed_over}')
         if self.chief:
             self.records.write(
                 step, epoch=step * self.trainer.step_images / self.dataset.num_samples, total_loss=loss,

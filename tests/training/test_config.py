@@ -67,9 +67,10 @@ def test_what_is_not_tf_slims_changes_nothing_but_is_named():
         'learning_rate_milestones', 'plateau_evaluations', 'scale_learning_rate', 'layer_decay',
         'no_decay_on_bias_and_norm', 'clip_gradient_norm', 'class_weights', 'min_crop_area', 'distort_colors',
         'auto_augment', 'randaugment_magnitude', 'random_erasing', 'mixup_alpha', 'cutmix_alpha', 'mix_probability',
-        'initial_image_scale', 'image_size_stages'}
+        'initial_image_scale', 'image_size_stages', 'file_pattern', 'num_classes', 'skip_corrupt', 'cache'}
     # ... and those that TF-Slim's own code has no word for do nothing unless they are given.
-    off = {'recipe', 'num_epochs', 'save_interval_steps', 'rollbacks', 'eval_every', 'early_stopping', 'recompute',
+    off = {'file_pattern', 'num_classes', 'skip_corrupt', 'cache',
+           'recipe', 'num_epochs', 'save_interval_steps', 'rollbacks', 'eval_every', 'early_stopping', 'recompute',
            'sync_batch_norm', 'worker_hosts', 'tpu', 'learning_rate_milestones', 'no_decay_on_bias_and_norm',
            'clip_gradient_norm', 'class_weights', 'auto_augment', 'random_erasing', 'mixup_alpha', 'cutmix_alpha'}
     config = TrainConfig(**NAMED)
@@ -101,7 +102,7 @@ BAD = dict(
     layer_decay=[0.0, 1.1], clip_gradient_norm=[-1.0, float('nan')], min_crop_area=[0.0, 1.1],
     auto_augment=['autoaugment'], randaugment_magnitude=[-1, 31], random_erasing=[-0.1, 1.1], mixup_alpha=[-0.1],
     cutmix_alpha=[-0.1], mix_probability=[-0.1, 1.1], initial_image_scale=[0.0, 1.1], image_size_stages=[1],
-    recipe=['slimm'], class_mode=['softmax'],
+    recipe=['slimm'], num_classes=[0], class_mode=['softmax'],
     train_dir=[''], dataset_name=[''], model_name=['', 'inception_v'], dataset_split_name=[''])
 
 
