@@ -104,11 +104,27 @@ def _show(options):
     except ValueError as error:
         raise DatasetError(f'--preprocessing_name: {error}') from None
     size = options.image_size
-    showing.show(dataset, lambda image, seed: parts.on_host(image, size, size, seed=seed), options.output,
+    showing.show(dataset, lambda image, seed: _augmented(parts, image, size, seed), options.output,
                  samples=options.samples, seed=options.seed,
                  caption=f'as {options.preprocessing_name} augments it, {size}x{size}')
     print(f'{dataset} is drawn in {options.output}.')
     return 0
+
+
+def _augmented(parts, image, size, seed):
+    """What a network is trained on, with black at 0 and white at 255."""
+    import tensorflow as tf
+
+    def on_device(image, **kwargs):
+        return parts.on_device(image[tf.newaxis], seed, **kwargs)[0].numpy()
+
+    plain = {'distort_colors': False} if parts.window else {}
+    distorted = on_device(parts.on_host(image, size, size, seed=seed))
+    low, high = (on_device(tf.fill([1, 1, image.shape[-1]], tf.constant(value, tf.uint8)), **plain)
+                 for value in (0, 255))
+    if (low == high).all():     # each image is standardised
+        low, high = distorted.min(), distorted.max()
+    return tf.saturate_cast(tf.round((distorted - low) / (high - low) * 255), tf.uint8)
 
 
 class _Progress:
