@@ -14,7 +14,8 @@ from PIL import Image
 
 import download_and_convert_data
 import train_image_classifier
-from datasets.conversion import images
+from datasets.conversion import beam, images
+from datasets.conversion import convert as engine
 
 ROOT = pathlib.Path(__file__).parents[1]
 
@@ -170,3 +171,29 @@ def test_lines_while_it_goes_on(run, tmp_path, monkeypatch):
     _, _, err = run('--dataset_name=birds', '--source_dir=photos', '--dataset_dir=data', '--num_workers=1')
     lines = err.splitlines()
     assert len(lines) == 12 and lines[3].startswith('converting 4/12  images  ') and lines[3].endswith(' left')
+
+
+def test_damaged_images_show_nothing_else(run, tmp_path):
+    """Of a file that is cut short TensorFlow would write a line of its own, into the progress."""
+    birds(tmp_path / 'photos', 12)
+    for path in sorted((tmp_path / 'photos/wren').iterdir()):
+        path.write_bytes(path.read_bytes()[:-200])
+    code, out, err = run('--dataset_name=birds', '--source_dir=photos', '--dataset_dir=data')
+    assert code == 0 and 'Problems: truncated 6. Left out: 6.' in out
+    assert err.count('\n') == 1 and err.startswith('converting 12/12  images  ')
+
+
+def test_on_beam(run, tmp_path, monkeypatch):
+    given = []
+
+    def convert(conversion, options, step):
+        given.append(options)
+        return engine.convert(conversion, 1, step)
+
+    monkeypatch.setattr(beam, 'convert_with_beam', convert)
+    birds(tmp_path / 'photos', 12)
+    flags = ['--dataset_name=birds', '--source_dir=photos']
+    assert run(*flags, '--dataset_dir=one', '--beam_options=')[0] == 0
+    assert run(*flags, '--dataset_dir=two', '--beam_options=--runner=X --region=Y')[0] == 0
+    assert run(*flags, '--dataset_dir=three')[0] == 0
+    assert given == [[], ['--runner=X', '--region=Y']]

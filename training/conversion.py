@@ -27,8 +27,8 @@ def convert(config: ConvertConfig, say: Callable[[str], None] = print) -> dict:
       console.Interrupted: by Ctrl-C.
     """
     # Late: the config above is checked before TensorFlow starts.
+    from datasets.conversion import beam, sources
     from datasets.conversion import convert as engine
-    from datasets.conversion import sources
     from datasets.conversion.collection import ImageOptions, SplitOptions
 
     collection = sources.read(config.dataset_name, config.source_dir, SplitOptions(**config.some(SPLIT)))
@@ -45,7 +45,10 @@ def convert(config: ConvertConfig, say: Callable[[str], None] = print) -> dict:
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings('ignore', module='PIL')  # of large images: the report has what is too large
-            summary = engine.convert(conversion, config.num_workers, report.step)
+            if config.beam_options is None:
+                summary = engine.convert(conversion, config.num_workers, report.step)
+            else:
+                summary = beam.convert_with_beam(conversion, config.beam_options.split(), report.step)
     except KeyboardInterrupt:
         raise Interrupted('stopped; the files that are finished are kept, and the same command goes on from there.',
                           2) from None

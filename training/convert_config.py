@@ -31,6 +31,9 @@ class ConvertConfig(Config):
     num_workers: int | None = flag(None, 'Images at a time; as many as there are processors if not set. The files are '
                                    'the same.', _RUN, minimum=1)
     strict: bool = flag(False, 'Stop at the first image that the report would have.', _RUN)
+    beam_options: str | None = flag(
+        None, 'Convert on Apache Beam, for collections past one machine, with these of its own options, separated by '
+        'spaces: "--runner=DataflowRunner --project=..."; "" is on this machine.', _RUN)
     verbose_tensorflow: bool = flag(False, "Show TensorFlow's own start-up messages and deprecation warnings.", _RUN)
 
     max_side: int | None = flag(None, 'Shrink images whose longer side has more pixels than this.', _DATA, minimum=1)

@@ -173,6 +173,9 @@ def _from_file(name, content, options, problems):
         problems.append((f'wrong extension: it is {kind}', 'read as what it is'))
     shrunk = bool(options.max_side) and max(image.size) > options.max_side
     fault = None
+    if kind == 'JPEG' and content.rfind(b'\xff\xd9') < content.rfind(b'\xff\xda'):
+        # There is no end after the last scan. Pillow is asked first, since TensorFlow writes a line to the terminal.
+        _encode(Image.open(io.BytesIO(content)), None, kind, options)
     if not (changes or shrunk or options.reencode) and kind in ('JPEG', 'PNG'):
         fault = _fault(content, kind)
         if fault is None:
