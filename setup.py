@@ -26,17 +26,20 @@ setup(
     package_data={**{room: ['py.typed'] for room in ROOMS}, 'datasets': ['py.typed', 'digits.npz']},
     py_modules=['tf_slim_compat', 'slim_zoo_download', *SCRIPTS],
     install_requires=['tensorflow>=2.16,<2.22', 'keras>=3.0', 'tf-slim>=1.1.0', 'numpy>=1.26', 'absl-py>=2.0',
-                      'tqdm>=4.60'],
+                      'tqdm>=4.60', 'pillow>=10'],
     extras_require={
         'gpu': ['tensorflow[and-cuda]>=2.16,<2.22'],
         'tensorboard': ['tensorboard>=2.16'],
         'weights': ['safetensors>=0.5'],
         'plot': ['matplotlib>=3.8'],
+        'tfds': ['tensorflow-datasets>=4.9.7', 'importlib_resources'],  # which 4.9.10 imports and does not name
+        'beam': ['apache-beam>=2.60'],
         'yaml': ['pyyaml>=6'],
         'wandb': ['wandb>=0.16'],
         'openvino': ['openvino>=2024.0'],
-        'test': ['pytest>=8', 'pytest-xdist>=3.5', 'pillow>=10', 'scikit-learn>=1.4', 'matplotlib>=3.8',
-                 'safetensors>=0.5', 'pyyaml>=6', 'openvino>=2024.0', 'ruff>=0.9', 'mypy>=1.13', 'setuptools>=77'],
+        'test': ['pytest>=8', 'pytest-xdist>=3.5', 'scikit-learn>=1.4', 'matplotlib>=3.8',
+                 'safetensors>=0.5', 'pyyaml>=6', 'openvino>=2024.0', 'tensorflow-datasets>=4.9.7',
+                 'importlib_resources', 'apache-beam>=2.60', 'ruff>=0.9', 'mypy>=1.13', 'setuptools>=77'],
     },
     entry_points={'console_scripts': [f'{script}={script}:main' for script in SCRIPTS]},
 )

@@ -73,7 +73,8 @@ class RecordFiles(Dataset):
 
     def cache(self, folder, begin=lambda total: lambda done: None):
         """See `Dataset.cache`."""
-        self.files = self.data_sources = nearby.copy_files(self.files, folder, begin)
+        self.files = nearby.copy_files(self.files, folder, begin)
+        self.data_sources = self.data_sources and self.files
 
     def _examples(self):
         for file, part in zip(self.files, self._parts, strict=True):
@@ -203,7 +204,8 @@ def fault(record: bytes, multi_label: bool = False) -> str | None:
                 f'but it has {has}.')
     labels = len(features[LABEL].int64_list.value)
     if labels != 1 and not multi_label:
-        return f'it has {labels} labels, and only with multi_label=True may an image have another number than one.'
+        return (f'it has {labels} labels, and only with multi_label=True (--class_mode=multilabel) may an image have '
+                'another number than one.')
     images = len(features[ENCODED].bytes_list.value)
     return None if images == 1 else f'its {ENCODED} should be one image, but has {images} values.'
 

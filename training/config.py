@@ -39,6 +39,8 @@ class _TrainedConfig(Config):
         None, "TFRecord files: their names, with %s for the split, in place of the dataset's own.", _DATA)
     num_classes: int | None = flag(None, 'tfrecord without a labels.txt: the number of classes; counted if not set.',
                                    _DATA, minimum=1, fixed=True)
+    image_key: str | None = flag(None, 'tfds: the feature that is the image, where a dataset has several.', _DATA)
+    label_key: str | None = flag(None, 'tfds: likewise the label.', _DATA, fixed=True)
     skip_corrupt: bool = flag(False, 'Pass over images that cannot be used, and count them, rather than stop.', _DATA)
     cache: str | None = flag(None, 'Read the files of the dataset once, into `memory` or this folder of a fast disk.',
                              _DATA)

@@ -17,7 +17,7 @@ from training.progress import Progress
 def open_dataset(config) -> datasets.Dataset:
     """The dataset that a config names."""
     row, multi_label = dataset_factory.find_row(config.dataset_name), config.class_mode == 'multilabel'
-    options = {name: getattr(config, name) for name in ('validation_fraction', 'num_classes')
+    options = {name: getattr(config, name) for name in ('validation_fraction', 'num_classes', 'image_key', 'label_key')
                if getattr(config, name) is not None}
     if multi_label and 'multi_label' in row.options:
         options['multi_label'] = True

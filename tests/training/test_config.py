@@ -67,9 +67,10 @@ def test_what_is_not_tf_slims_changes_nothing_but_is_named():
         'learning_rate_milestones', 'plateau_evaluations', 'scale_learning_rate', 'layer_decay',
         'no_decay_on_bias_and_norm', 'clip_gradient_norm', 'class_weights', 'min_crop_area', 'distort_colors',
         'auto_augment', 'randaugment_magnitude', 'random_erasing', 'mixup_alpha', 'cutmix_alpha', 'mix_probability',
-        'initial_image_scale', 'image_size_stages', 'file_pattern', 'num_classes', 'skip_corrupt', 'cache'}
+        'initial_image_scale', 'image_size_stages', 'file_pattern', 'num_classes', 'skip_corrupt', 'cache',
+        'image_key', 'label_key'}
     # ... and those that TF-Slim's own code has no word for do nothing unless they are given.
-    off = {'file_pattern', 'num_classes', 'skip_corrupt', 'cache',
+    off = {'file_pattern', 'num_classes', 'skip_corrupt', 'cache', 'image_key', 'label_key',
            'recipe', 'num_epochs', 'save_interval_steps', 'rollbacks', 'eval_every', 'early_stopping', 'recompute',
            'sync_batch_norm', 'worker_hosts', 'tpu', 'learning_rate_milestones', 'no_decay_on_bias_and_norm',
            'clip_gradient_norm', 'class_weights', 'auto_augment', 'random_erasing', 'mixup_alpha', 'cutmix_alpha'}
