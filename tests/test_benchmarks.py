@@ -83,7 +83,7 @@ def test_throughput_of_the_input(tmp_path):
     done = run(tmp_path, 'throughput.py', '--mode=input', '--models=inception_v1', '--batch_sizes=2', '--seconds=0',
                '--image_size=32', '--peers=tf_slim,keras', f'--images={photos}')
     assert done.returncode == 0, done.stderr
-    assert list(measured(done.stdout)) == ['slim_zoo', 'tf_slim', 'keras']
+    assert list(measured(done.stdout)) == ['slim_zoo', 'slim_zoo/uint8', 'tf_slim', 'keras']
 
 
 @pytest.mark.parametrize('option, message', [

@@ -160,7 +160,7 @@ def test_command(words):
     elif words[0] == 'python' and words[1] in SCRIPTS:
         check_flags(words[1:])
     else:
-        assert words[:3] == ['python', '-m', 'nets'] or f'# {words[1]}\n' in ''.join(map(read, DOCUMENTS))
+        assert words[:2] == ['python', '-m'] and words[2] in ('nets', 'datasets') or f'# {words[1]}\n' in ''.join(map(read, DOCUMENTS))
 
 
 def check_flags(words):
@@ -182,7 +182,7 @@ def test_commands_in_the_text():
 
 def test_flags_in_the_text():
     known = {field.name for settings, _ in SCRIPTS.values() for field in dataclasses.fields(settings)}
-    known |= {f'no{name}' for name in known} | {'help', 'image_size', 'num_classes', 'with', 'logdir'}
+    known |= {f'no{name}' for name in known} | {'help', 'image_size', 'num_classes', 'with', 'logdir', 'runner', 'project'}
     known |= {name for path in ROOT.glob('benchmarks/*.py') for name in re.findall(r"'--(\w+)'", path.read_text())}
     named = [name for document in DOCUMENTS for name in re.findall(r'--(\w+)', prose(document))]
     assert 'num_clones' in named and set(named) <= known
@@ -281,6 +281,16 @@ def test_extracting_features(folder):
 def test_coming_from_tf_slim(folder):
     run_document('docs/coming_from_tf_slim.md', folder)
     assert value(folder / 'runs/old', 'global_step') == 100
+
+
+@pytest.mark.slow
+def test_data(folder):
+    run_document('docs/data.md', folder, shown=False)
+    results = json.loads((folder / 'runs/list/eval/eval_results.json').read_text())
+    assert results['num_images'] == 2       # a tenth of 20
+    assert json.loads((folder / 'runs/blooms/ten_crops/eval_results.json').read_text())['num_images'] == 2
+    with PIL.Image.open(folder / 'blooms.png') as picture:
+        assert picture.width > 400
 
 
 @pytest.mark.slow
