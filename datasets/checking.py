@@ -3,11 +3,12 @@ import collections
 import concurrent.futures
 import contextlib
 import dataclasses
+import functools
 import glob
 import os
 import re
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import tensorflow as tf
@@ -23,12 +24,17 @@ ENCODED, LABEL = 'image/encoded', 'image/class/label'
 BOX = 'image/object/bbox/'
 SIDES = ('ymin', 'xmin', 'ymax', 'xmax')
 AT_ONCE = 256  # files that one thread takes together
+TOGETHER, TOGETHER_BYTES = 32, 2**24    # images that are decoded together, and the bytes at which fewer are
 
 _SIGNATURES = {b'\xff\xd8\xff': 'jpeg', b'\x89PNG\r\n\x1a\n': 'png', b'GIF8': 'gif', b'BM': 'bmp'}
 _SPELLINGS = {'jpg': 'jpeg'}
 
 Progress = Callable[[int, int], None]
 """Called, from several threads, with the records and the bytes that are done since the last call."""
+
+
+Place = tuple[str, int | None, int | None]
+"""The first fields of a Fault."""
 
 
 class Fault(NamedTuple):
@@ -302,19 +308,14 @@ def verify_file(file: str, expected: Expected, stop: threading.Event, progress: 
     try:
         report.bytes = size_of(file)
         at = 0
-        for record in framing.walk(file):
-            if stop.is_set():
-                break
-            report.records += 1
-            try:
-                if record.fault:
-                    raise Unusable(record.fault)
-                _check_example(record.data, expected, report)
-            except Unusable as error:
-                report.bad_records += 1
-                report.blame(Fault(file, record.number, record.offset, str(error)))
-            progress(1, record.offset - at)
-            at = record.offset
+        with _Examples(report, expected.channels) as examples:
+            for record in framing.walk(file):
+                if stop.is_set():
+                    break
+                examples.add((file, record.number, record.offset), lambda record=record: _record(
+                    record, expected, report))
+                progress(1, record.offset - at)
+                at = record.offset
         progress(0, report.bytes - at)
     except DatasetError as error:
         report.blame(Fault(file, None, None, str(error)))
@@ -323,54 +324,107 @@ def verify_file(file: str, expected: Expected, stop: threading.Event, progress: 
 
 def verify_images(dataset: IndexedDataset, load, start: int, stop: threading.Event, progress: Progress) -> Report:
     """Reads some images of a dataset that knows them by number."""
-    report = Report()
-    for index in range(start, min(start + AT_ONCE, dataset.num_samples)):
-        if stop.is_set():
-            break
-        report.records += 1
-        source = os.fspath(dataset.files[index]) if hasattr(dataset, 'files') else f'{dataset.name} image {index}'
+    def read(index):
         try:
             element = load(tf.constant(index, tf.int64))
-            _check_image_file(element['image'].numpy(), element['label'].numpy().tolist(), dataset, report)
-        except (Unusable, tf.errors.OpError) as error:
-            what = f'it cannot be read: {reason(error)}' if isinstance(error, tf.errors.OpError) else str(error)
-            report.bad_records += 1
-            report.blame(Fault(source, None, None, what))
-        progress(1, 1)
+        except tf.errors.OpError as error:
+            raise Unusable(f'it cannot be read: {reason(error)}') from None
+        return _image_file(element['image'].numpy(), element['label'].numpy().tolist(), dataset, report)
+
+    report = Report()
+    with _Examples(report, dataset.channels) as examples:
+        for index in range(start, min(start + AT_ONCE, dataset.num_samples)):
+            if stop.is_set():
+                break
+            source = os.fspath(dataset.files[index]) if hasattr(dataset, 'files') else f'{dataset.name} image {index}'
+            examples.add((source, None, None), lambda index=index: read(index))
+            progress(1, 1)
     return report
 
 
 def verify_dataset(dataset: Dataset, stop: threading.Event, progress: Progress) -> Report:
     """Reads a dataset of any other kind; it ends at the first example that cannot be read at all."""
     report = Report()
-    try:
-        for source, encoded, label in dataset._examples():
-            if stop.is_set():
-                break
-            report.records += 1
-            try:
-                _check_image_file(encoded, label, dataset, report)
-            except Unusable as error:
-                report.bad_records += 1
-                report.blame(Fault(str(source), None, None, str(error)))
-            progress(1, 1)
-    except DatasetError as error:
-        report.blame(Fault(dataset.name, None, None, str(error)))
+    with _Examples(report, dataset.channels) as examples:
+        try:
+            for source, encoded, label in dataset._examples():
+                if stop.is_set():
+                    break
+                examples.add((str(source), None, None), lambda encoded=encoded, label=label: _image_file(
+                    encoded, label, dataset, report))
+                progress(1, 1)
+        except DatasetError as error:
+            examples.flush()
+            report.blame(Fault(dataset.name, None, None, str(error)))
     return report
 
 
-def _check_image_file(encoded, label, dataset, report):
+class _Examples:
+    """The examples of a part, whose images are decoded some at a time: on all processors, while Python need not wait.
+
+    Each is given as a function that returns its encoded image, and what is to be done with the decoded one; both may
+    raise Unusable. On leaving it as a context, all are done.
+    """
+
+    def __init__(self, report: Report, channels: int):
+        self._report, self._channels = report, channels
+        self._waiting: list[tuple[Place, bytes, Callable[[Image], None] | Unusable]] = []
+        self._bytes = 0
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, kind, *unused):
+        if kind is None:
+            self.flush()
+
+    def add(self, place: Place, read: Callable[[], tuple[bytes, Callable[[Image], None]]]) -> None:
+        """Takes an example, and where it stands."""
+        self._report.records += 1
+        encoded: bytes = b''
+        settle: Callable[[Image], None] | Unusable
+        try:
+            encoded, settle = read()
+        except Unusable as error:
+            settle = error
+        self._waiting.append((place, encoded, settle))
+        self._bytes += len(encoded)
+        if len(self._waiting) == TOGETHER or self._bytes > TOGETHER_BYTES:
+            self.flush()
+
+    def flush(self) -> None:
+        """Decodes and settles what waits, in order."""
+        images = iter(check_images([encoded for _, encoded, settle in self._waiting
+                                    if not isinstance(settle, Unusable)], self._channels))
+        for place, _, settle in self._waiting:
+            try:
+                if isinstance(settle, Unusable):
+                    raise settle
+                image = next(images)
+                if isinstance(image, Unusable):
+                    raise image
+                settle(image)
+            except Unusable as error:
+                self._report.bad_records += 1
+                self._report.blame(Fault(*place, str(error)))
+        self._waiting, self._bytes = [], 0
+
+
+def _image_file(encoded, label, dataset, report):
+    """An image file as `_Examples.add` takes it."""
     report.bytes += len(encoded)
     labels = [label] if isinstance(label, int) else label
     for one in labels:
         Expected(None, dataset.num_classes).check_label(one)
-    report.count_image(check_image(encoded, dataset.channels), labels)
+    return encoded, lambda image: report.count_image(image, labels)
 
 
-def _check_example(data, expected, report):
-    """Counts the image of a record; raises Unusable if there is none, or it is not what the record says of it."""
+def _record(record, expected, report):
+    """A record as `_Examples.add` takes it; Unusable where it holds no image, or is not what it says of its image."""
+    if record.fault:
+        raise Unusable(record.fault)
     try:
-        features = tf.train.Example.FromString(data).features.feature
+        features = tf.train.Example.FromString(record.data).features.feature
     except DecodeError:
         raise Unusable('it holds no Example') from None
     if not features:
@@ -380,20 +434,23 @@ def _check_example(data, expected, report):
         features, LABEL, 'int64_list', None if expected.multi_label else 1)
     for label in labels:
         expected.check_label(label)
-    image = check_image(encoded, expected.channels)
-    for feature, found in (('image/height', image.height), ('image/width', image.width)):
-        if feature in features:
-            stated, = _values(features, feature, 'int64_list', 1)
-            if stated != found:
-                raise Unusable(f'it states {feature} {stated}, but its image is {image.height} high and {image.width} '
-                               f'wide')
-    if 'image/format' in features:
-        name, = _values(features, 'image/format', 'bytes_list', 1)
-        stated = name.decode(errors='replace').lower()
-        if _SPELLINGS.get(stated, stated) != image.format:
-            raise Unusable(f'it states image/format {stated}, but its image is {image.format}')
-    report.boxes += _check_boxes(features)
-    report.count_image(image, labels)
+
+    def settle(image):
+        for feature, found in (('image/height', image.height), ('image/width', image.width)):
+            if feature in features:
+                stated, = _values(features, feature, 'int64_list', 1)
+                if stated != found:
+                    raise Unusable(f'it states {feature} {stated}, but its image is {image.height} high and '
+                                   f'{image.width} wide')
+        if 'image/format' in features:
+            name, = _values(features, 'image/format', 'bytes_list', 1)
+            stated = name.decode(errors='replace').lower()
+            if _SPELLINGS.get(stated, stated) != image.format:
+                raise Unusable(f'it states image/format {stated}, but its image is {image.format}')
+        report.boxes += _check_boxes(features)
+        report.count_image(image, labels)
+
+    return encoded, settle
 
 
 def _values(features, name, kind, count=None):
@@ -423,19 +480,43 @@ def _check_boxes(features):
     return len(ymin)
 
 
-def check_image(encoded: bytes, channels: int = 3) -> Image:
-    """Decodes an image; Unusable if that cannot be done."""
-    kind = next((kind for signature, kind in _SIGNATURES.items() if encoded.startswith(signature)),
-                'webp' if encoded[:4] == b'RIFF' and encoded[8:12] == b'WEBP' else None)
+def check_images(encoded: Sequence[bytes], channels: int = 3) -> list[Image | Unusable]:
+    """Decodes images, on all processors; in place of one that cannot be decoded, the error that says why."""
+    try:
+        shapes = _shapes(channels)(tf.constant(encoded, tf.string)).numpy().tolist()
+        return [Image(_format(one) or 'other', *shape[:2]) for one, shape in zip(encoded, shapes, strict=True)]
+    except tf.errors.OpError:
+        return [_check_image(one, channels) for one in encoded]
+
+
+@functools.cache
+def _shapes(channels):
+    def shape(encoded):
+        return tf.shape(decode_image(encoded, channels))
+
+    # Not one by one from threads: TensorFlow's eager decoding keeps Python's lock.
+    return tf.function(lambda images: tf.map_fn(shape, images, parallel_iterations=os.cpu_count(),
+                                                fn_output_signature=tf.TensorSpec([3], tf.int32)),
+                       input_signature=[tf.TensorSpec([None], tf.string)])
+
+
+def _check_image(encoded, channels):
+    kind = _format(encoded)
     if not encoded:
-        raise Unusable('its image has no bytes')
+        return Unusable('its image has no bytes')
     try:
         height, width, _ = decode_image(encoded, channels).shape
     except tf.errors.OpError as error:
         what = f'its image ({kind}, {len(encoded):,} bytes) cannot be decoded' if kind else \
             f'its {len(encoded):,} bytes are no image (jpeg, png, gif, bmp, webp)'
-        raise Unusable(f'{what}: {reason(error)}') from None
+        return Unusable(f'{what}: {reason(error)}')
     return Image(kind or 'other', height, width)
+
+
+def _format(encoded):
+    """The format that the first bytes tell; None if none."""
+    return next((kind for signature, kind in _SIGNATURES.items() if encoded.startswith(signature)),
+                'webp' if encoded[:4] == b'RIFF' and encoded[8:12] == b'WEBP' else None)
 
 
 def _area(size):
