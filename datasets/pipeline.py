@@ -3,7 +3,7 @@ from collections.abc import Callable
 
 import tensorflow as tf
 
-from datasets.provider import Dataset, DatasetError, decode_image
+from datasets.provider import READ_ERRORS, Dataset, DatasetError, decode_image
 
 PREFETCHED = 4      # Batches that are ready ahead of the step; AUTOTUNE takes as much memory as there is.
 FAULTS_NEAR = 1024  # An error is searched for in this many examples from where it came before anywhere else.
@@ -44,8 +44,8 @@ def make_batches(dataset: Dataset, preprocess: Callable[[tf.Tensor, tf.Tensor], 
 
     Returns:
       A `tf.data.Dataset` of (images, labels), labels int64 [batch], or of a dataset with `multi_label` int64 [batch,
-      classes], 1 for each class that the image has and 0 elsewhere. Reading it raises tf.errors.OpError where an
-      example cannot be used; see `explain`.
+      classes], 1 for each class that the image has and 0 elsewhere. Reading it raises one of `provider.READ_ERRORS`
+      where an example cannot be used; see `explain`.
 
     Raises:
       DatasetError: if an argument does not fit.
@@ -165,9 +165,9 @@ def explain(error: Exception, dataset: Dataset, *, training: bool = False, seed:
       A DatasetError that names the file (and record) and says what is wrong with it; or `error` itself if that did not
       come from the data or all examples are sound.
     """
-    if not isinstance(error, tf.errors.OpError):
+    if not isinstance(error, READ_ERRORS):
         return error
     fault = dataset.find_fault(labels_offset, shuffle=training, seed=seed, start=start, count=FAULTS_NEAR)
-    if not fault and 'GetNext' in error.message:  # It did come from reading, and from further on.
+    if not fault and 'GetNext' in getattr(error, 'message', 'GetNext'):  # It came from reading, from further on.
         fault = dataset.find_fault(labels_offset)
     return DatasetError(fault) if fault else error

@@ -82,6 +82,10 @@ class RecordFiles(Dataset):
             number = part[0]
             try:
                 for _, number, record in self._read(file, part).as_numpy_iterator():
+                    # TensorFlow's own error would quote the record's bytes, and has crashed Python by that.
+                    why = self._why(record)
+                    if why:
+                        raise DatasetError(f'{file} record {number} cannot be used: {why}')
                     example = {key: value.numpy() for key, value in self._parse(record).items()}
                     label = tuple(example['label'].tolist()) if self.multi_label else int(example['label'])
                     yield f'{os.path.basename(file)} record {number}', example['image'], label

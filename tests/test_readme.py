@@ -160,7 +160,8 @@ def test_command(words):
     elif words[0] == 'python' and words[1] in SCRIPTS:
         check_flags(words[1:])
     else:
-        assert words[:2] == ['python', '-m'] and words[2] in ('nets', 'datasets') or f'# {words[1]}\n' in ''.join(map(read, DOCUMENTS))
+        known = words[:2] == ['python', '-m'] and words[2] in ('nets', 'datasets')
+        assert known or f'# {words[1]}\n' in ''.join(map(read, DOCUMENTS))
 
 
 def check_flags(words):
@@ -182,7 +183,8 @@ def test_commands_in_the_text():
 
 def test_flags_in_the_text():
     known = {field.name for settings, _ in SCRIPTS.values() for field in dataclasses.fields(settings)}
-    known |= {f'no{name}' for name in known} | {'help', 'image_size', 'num_classes', 'with', 'logdir', 'runner', 'project'}
+    known |= {f'no{name}' for name in known}
+    known |= {'help', 'image_size', 'num_classes', 'with', 'logdir', 'runner', 'project'}  # of `nets`, other programs
     known |= {name for path in ROOT.glob('benchmarks/*.py') for name in re.findall(r"'--(\w+)'", path.read_text())}
     named = [name for document in DOCUMENTS for name in re.findall(r'--(\w+)', prose(document))]
     assert 'num_clones' in named and set(named) <= known

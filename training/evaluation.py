@@ -10,6 +10,7 @@ import tensorflow as tf
 
 import datasets
 from datasets import pipeline
+from datasets.provider import READ_ERRORS
 from nets import checkpoints, registry
 from nets.model import Model
 from training import distribution, losses
@@ -135,7 +136,7 @@ def measure(config: EvalConfig, model: Model, dataset: datasets.Dataset,
             progress.step()
             if number % 10 == 0:
                 progress.report(number, f'accuracy {sums[0] / sums[3]:.4f}')
-    except tf.errors.OpError as error:
+    except READ_ERRORS as error:
         fault = pipeline.explain(error, dataset, start=int(sums[3]), labels_offset=config.labels_offset)
         if fault is error:
             raise

@@ -17,6 +17,7 @@ import numpy as np
 import tensorflow as tf
 
 from datasets import DatasetError
+from datasets.provider import READ_ERRORS
 from nets import checkpoints, heads, registry, weights
 from nets.model import Model
 from preprocessing import preprocessing_factory
@@ -373,12 +374,12 @@ def _next(batches, images, positions, channels):
     except StopIteration:
         raise DatasetError(f'the images end at the {positions[0]}th, and there should be {images.count}: files of the '
                            'dataset are missing or cut short.') from None
-    except tf.errors.OpError as error:
+    except READ_ERRORS as error:
         raise _explained(error, images, positions, channels) from None
 
 
 def _explained(error, images, positions, channels):
-    with contextlib.suppress(tf.errors.OpError):    # where what holds the images is itself damaged
+    with contextlib.suppress(*READ_ERRORS):    # where what holds the images is itself damaged
         for fault in find_faults(images, positions, channels).values():
             return RunError(f'{fault} --skip_unreadable leaves such images out.')
     return images.explain(error, positions[0])

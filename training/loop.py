@@ -11,6 +11,7 @@ from collections.abc import Callable
 import tensorflow as tf
 
 from datasets import pipeline
+from datasets.provider import READ_ERRORS
 from nets import checkpoints, registry
 from training import curves, distribution, evaluation, run_folder, schedules
 from training.config import CONFIG_FILE, ConfigError, TrainConfig, evaluation_of
@@ -111,7 +112,7 @@ def _train(config, dataset, strategy, chief, changed, say):
         raise RunError(
             f'Out of memory: make --batch_size (now {config.batch_size}) or --train_image_size (now {size}) smaller, '
             f'or split a step by --accumulate_steps (now {config.accumulate_steps}). {_kept(config)}') from None
-    except tf.errors.OpError as error:
+    except READ_ERRORS as error:
         position = trainer.optimizer.iterations.numpy().item() * trainer.step_images
         fault = pipeline.explain(
             error, dataset, training=True, seed=config.seed, start=position, labels_offset=config.labels_offset
