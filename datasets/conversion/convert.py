@@ -214,8 +214,6 @@ class Conversion:
     def _check_items(self):
         for items in self.collection.splits.values():
             for item in items:
-                if not isinstance(item.image, np.ndarray) or self.options.max_side or self.options.reencode:
-                    images.check_pillow()
                 for label in [item.label] if isinstance(item.label, int) else item.label:
                     if label not in self.collection.class_names:
                         raise DatasetError(f'{item.name} has the label {label}, but the classes are '

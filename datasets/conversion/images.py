@@ -13,15 +13,11 @@ from typing import NamedTuple
 
 import numpy as np
 import tensorflow as tf
+from PIL import Image
 
 from datasets import dataset_utils
 from datasets.conversion.collection import ImageOptions, Item
-from datasets.provider import DatasetError, reason
-
-try:
-    from PIL import Image
-except ImportError:
-    Image = None  # type: ignore[assignment]
+from datasets.provider import reason
 
 _FORMATS = {'JPEG': ('.jpg', '.jpeg', '.jpe', '.jfif'), 'PNG': ('.png', '.apng'), 'BMP': ('.bmp', '.dib'),
             'GIF': ('.gif',), 'WEBP': ('.webp',)}
@@ -60,12 +56,6 @@ class _Picture(NamedTuple):
     format: str
     height: int
     width: int
-
-
-def check_pillow() -> None:
-    """Raises DatasetError where Pillow, which reads image files, is not installed."""
-    if Image is None:
-        raise DatasetError('converting image files needs Pillow: pip install pillow.')
 
 
 def convert_item(item: Item, options: ImageOptions, jpeg_format: str = 'jpg') -> Converted:
@@ -143,7 +133,6 @@ def _read(image):
 
 def _from_pixels(pixels, options):
     if options.max_side or options.reencode:
-        check_pillow()
         return _encode(Image.fromarray(pixels.squeeze(-1) if pixels.shape[-1] == 1 else pixels), None,
                        'JPEG' if options.reencode else 'PNG', options)
     encoded = tf.io.encode_png(np.ascontiguousarray(pixels)).numpy()
