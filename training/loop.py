@@ -172,8 +172,10 @@ class _Loop:
         """`count` steps: the sum of their figures, and the seconds in which they waited for data."""
         def step(number, figures, waited):
             began = tf.timestamp()
-            batch = next(data)
-            waited += tf.timestamp() - began
+            with tf.control_dependencies([began]):      # nothing else would keep the three in their order
+                batch = next(data)
+            with tf.control_dependencies(tf.nest.flatten(batch, expand_composites=True)):
+                waited += tf.timestamp() - began
             own = self.strategy.run(self.trainer.step, batch)
             return number + 1, figures + self.strategy.reduce('SUM', own, axis=None), waited
 

@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 
 import keras
 import numpy as np
@@ -251,6 +252,20 @@ def test_a_batch_may_be_larger_than_the_split_and_spans_epochs(tmp_path):
     assert images.shape == [2000, 16, 16, 1] and labels.shape == [2000]
     counts = np.bincount(labels[:1437])  # the first epoch whole
     np.testing.assert_array_equal(counts, np.bincount(open_dataset(config).labels))
+
+
+@pytest.mark.parametrize('slow', [False, True])
+def test_waiting_for_data_is_noticed(tiny_networks, tmp_path, monkeypatch, slow):
+    def batches(*args):
+        def late(images, labels):
+            slept = tf.numpy_function(lambda: (time.sleep(0.2 if slow else 0.0), 0)[1], [], tf.int64)
+            with tf.control_dependencies([slept]):
+                return tf.identity(images), labels
+        return training_batches(*args).map(late)
+
+    monkeypatch.setattr(loop, 'training_batches', batches)
+    loop.train(lenet(tmp_path, **PLAIN, max_number_of_steps=15, log_every_n_steps=15), quiet)
+    assert (column(tmp_path, 'data_wait')[15] > 0.4) == slow
 
 
 # Evaluation while training.
