@@ -1,9 +1,9 @@
 """Any tree of class folders with images in it, local or wherever `tf.io.gfile` reads, such as gs://.
 
-Either split by folder, `DIR/{train,validation,test}/CLASS/...`, or `DIR/CLASS/...`, of which a fraction of each class
-is held out as the split `validation`. Images (jpg, jpeg, png, bmp, gif, webp) may lie in folders below their class;
-hidden files and folders are passed over. The classes are the sorted names of the folders, unless DIR has a
-`labels.txt`.
+Either split by folder, `DIR/{train,validation,test}/CLASS/...` (or training, val, valid), or `DIR/CLASS/...`, of which
+a fraction of each class is held out as the split `validation`. Images (jpg, jpeg, png, bmp, gif, webp) may lie in folders
+below their class; hidden files and folders are passed over. The classes are the sorted names of the folders, unless DIR
+has a `labels.txt`.
 """
 import hashlib
 import os
@@ -17,6 +17,7 @@ from datasets.provider import DatasetError, IndexedDataset, listing, reading, re
 
 EXTENSIONS = ('.jpg', '.jpeg', '.png', '.bmp', '.gif', '.webp')
 SPLITS = ('train', 'validation', 'test')
+FOLDERS = {'train': ('train', 'training'), 'validation': ('validation', 'val', 'valid'), 'test': ('test',)}
 VALIDATION_FRACTION = 0.1
 
 
@@ -74,15 +75,17 @@ class ImageFolder(ImageFiles):
             raise DatasetError('image_folder needs dataset_dir, a folder with a folder of images for each class.')
         if not tf.io.gfile.isdir(dataset_dir):
             raise DatasetError(f'there is no folder {dataset_dir}, where the class folders of image_folder should be.')
-        by_folder = [split for split in SPLITS if is_split(os.path.join(dataset_dir, split))]
-        splits = by_folder or ['train', 'validation']
+        by_folder = {split: folder for split in SPLITS for name in reversed(FOLDERS[split])
+                     if is_split(folder := os.path.join(dataset_dir, name))}
+        splits = list(by_folder) or ['train', 'validation']
+        split_name = next((split for split in splits if split_name in FOLDERS[split]), split_name)
         if split_name not in splits:
             raise unknown(f'split of {dataset_dir}', split_name, splits)
         if by_folder and validation_fraction is not None:
             raise DatasetError(f'{dataset_dir} is split by its folders {", ".join(by_folder)}, so there is no '
                                f'validation_fraction to choose.')
         fraction = check_fraction(validation_fraction)
-        trees = {split: classes_below(os.path.join(dataset_dir, split)) for split in by_folder}
+        trees = {split: classes_below(folder) for split, folder in by_folder.items()}
         tree = trees[split_name] if by_folder else classes_below(dataset_dir)
         names = class_names(dataset_dir, list(trees.values()) or [tree])
         root = os.path.join(dataset_dir, '')

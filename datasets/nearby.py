@@ -28,16 +28,17 @@ def copy_files(files: Sequence[str], folder: str | None,
       begin: is called with the number of bytes to be read, and returns what is called with those that were read since.
 
     Returns:
-      The paths of the copies, in the same order.
+      The paths of the copies, in the same order; a file that cannot be read, or is empty, is left where it is, for
+      the reader to meet it there.
 
     Raises:
-      DatasetError: a file cannot be read, the folder cannot be written, or there is too little room.
+      DatasetError: the folder cannot be written, or there is too little room.
     """
     root = MEMORY if folder is None else folder
     try:
         copies = [_place(file, root) for file in files]
         missing = {copy: (file, size) for file, (copy, size) in zip(files, copies, strict=True)
-                   if not tf.io.gfile.exists(copy)}
+                   if size and not tf.io.gfile.exists(copy)}
         needed = sum(size for _, size in missing.values())
         if folder is not None:
             os.makedirs(folder, exist_ok=True)
@@ -45,15 +46,17 @@ def copy_files(files: Sequence[str], folder: str | None,
         if needed > room:
             raise DatasetError(f'the cache needs {needed / 2**30:.3g} GiB, but {folder or "the memory"} has only '
                                f'{room / 2**30:.3g} GiB left.')
-        tell = begin(needed)
+        tell, unread = begin(needed), set()
         with ThreadPoolExecutor(AT_ONCE) as pool:
-            for size in pool.map(lambda copy: _copy(missing[copy][0], copy), missing):
+            for copy, size in zip(missing, pool.map(lambda copy: _copy(missing[copy][0], copy), missing), strict=True):
                 tell(size)
+                if not size:
+                    unread.add(copy)
     except tf.errors.OpError as error:
         raise DatasetError(f'the cache {folder or "in memory"} cannot be filled: {reason(error)}') from None
     except OSError as error:
         raise DatasetError(f'the cache {folder} cannot be written: {error.strerror}.') from None
-    return [copy for copy, _ in copies]
+    return [copy if size and copy not in unread else file for file, (copy, size) in zip(files, copies, strict=True)]
 
 
 def mended(file: str) -> str:
@@ -78,13 +81,11 @@ DAMAGED = b'damaged'    # which is no Example
 
 
 def _place(file, root):
-    """Where the copy of a file is, and its size."""
+    """Where the copy of a file is, and its size; 0 where it is not there."""
     try:
         status = os.stat(file) if '://' not in file else tf.io.gfile.stat(file)
-    except OSError as error:
-        raise DatasetError(f'{file} cannot be read: {error.strerror}.') from None
-    except tf.errors.OpError as error:
-        raise DatasetError(f'{file} cannot be read: {reason(error)}') from None
+    except (OSError, tf.errors.OpError):
+        return file, 0
     size, time = ((status.st_size, status.st_mtime_ns) if '://' not in file else (status.length, status.mtime_nsec))
     path = file if '://' in file else os.path.abspath(file)
     key = hashlib.sha256(os.fsencode(path) + f' {size} {time}'.encode()).hexdigest()[:24]
@@ -92,6 +93,12 @@ def _place(file, root):
 
 
 def _copy(file, copy):
+    """Copies a file; returns its size, 0 where it cannot be read."""
+    try:
+        with reading(file) as source:
+            source.read(1)
+    except DatasetError:
+        return 0
     tf.io.gfile.makedirs(os.path.dirname(copy))
     part, size = f'{copy}.{os.getpid()}.part', 0
     with reading(file) as source, tf.io.gfile.GFile(part, 'wb') as target:

@@ -264,7 +264,9 @@ def reason(error: tf.errors.OpError | UnicodeDecodeError) -> str:
     said = error.message.split('}} ')[-1].split(' [Op:')[0].strip()
     if not said:  # by some file systems nothing is
         said = 'No such file' if isinstance(error, tf.errors.NotFoundError) else type(error).__name__
-    return said.splitlines()[0].rstrip('. ') + '.'
+    lines = [line.strip() for line in said.splitlines() if line.strip() and '[[{{node' not in line]
+    # A function's error begins with where, and ends with what.
+    return (lines[-1] if lines[0].startswith('Graph execution error') else lines[0]).rstrip('. ') + '.'
 
 
 class IndexReader:

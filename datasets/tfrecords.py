@@ -39,6 +39,7 @@ class RecordFiles(Dataset):
         Of each file `parts` says how many records are skipped and how many are taken then; None takes all.
         """
         self.files, self._parts = files, parts or [(0, -1)] * len(files)
+        self._copies = files
         self._block = max(1, SHUFFLED_AT_ONCE * num_samples // num_bytes)
         super().__init__(num_samples=num_samples, data_sources=files, **fields)
 
@@ -47,7 +48,7 @@ class RecordFiles(Dataset):
             order = shuffled(tf.range(tf.shape(block[0])[0]), tf.stack([key[0], key[1] - (number + 1) * 2**32]))
             return tuple(tf.gather(part, order) for part in block)
 
-        files = tf.constant(self.files), tf.constant(self._parts, tf.int64)
+        files = tf.constant(self._copies), tf.constant(self._parts, tf.int64)
         if key is None:
             return tf.data.Dataset.from_tensor_slices(files).flat_map(self._read)
         order = shuffled(tf.range(len(self.files)), key)
@@ -73,15 +74,15 @@ class RecordFiles(Dataset):
 
     def cache(self, folder, begin=lambda total: lambda done: None):
         """See `Dataset.cache`."""
-        self.files = nearby.copy_files(self.files, folder, begin)
-        self.data_sources = self.data_sources and self.files
+        self._copies = nearby.copy_files(self.files, folder, begin)
+        self.data_sources = self.data_sources and self._copies
 
     def _examples(self):
-        for file, part in zip(self.files, self._parts, strict=True):
-            count_records(file)
+        for file, copy, part in zip(self.files, self._copies, self._parts, strict=True):
+            count_records(copy)
             number = part[0]
             try:
-                for _, number, record in self._read(file, part).as_numpy_iterator():
+                for _, number, record in self._read(copy, part).as_numpy_iterator():
                     # TensorFlow's own error would quote the record's bytes, and has crashed Python by that.
                     why = self._why(record)
                     if why:
@@ -159,7 +160,7 @@ class TFRecords(RecordFiles):
         elif not classes:
             everywhere = find_files(row.name, dataset_dir, pattern.replace('%s', '*')) if pattern else find_word(
                 row.name, dataset_dir, split_name, *SPLIT_WORDS)
-            classes = highest_label(everywhere, multi_label) + 1
+            classes = highest_label(everywhere, multi_label, skip_corrupt) + 1
         if names and max(names) >= classes:
             raise DatasetError(f'{os.path.join(dataset_dir, dataset_utils.LABELS_FILENAME)} names a class '
                                f'{max(names)}, but the classes of {row.name} are 0 to {classes - 1}.')
@@ -224,8 +225,8 @@ def check_features(files: list[str]) -> None:
             return
 
 
-def highest_label(files: list[str], multi_label: bool) -> int:
-    """The highest label in the files.
+def highest_label(files: list[str], multi_label: bool, skip_corrupt: bool = False) -> int:
+    """The highest label in the files, with `skip_corrupt` in those of their records that can be used.
 
     Raises:
       DatasetError: if they are too large to search (over 4 GiB), or a record cannot be used.
@@ -235,10 +236,12 @@ def highest_label(files: list[str], multi_label: bool) -> int:
                            f'to look for the highest label: put a {dataset_utils.LABELS_FILENAME} with a line like '
                            f'"0:daisy" for each class beside them, or give num_classes.')
     highest = 0
-    for file in files:
+    for file in map(nearby.mended, files) if skip_corrupt else files:
         count_records(file)
         for number, record in enumerate(read_records(file)):
             wrong = fault(record, multi_label)
+            if wrong and skip_corrupt:
+                continue
             if wrong:
                 raise DatasetError(f'{file} record {number} cannot be used: {wrong}')
             labels = tf.train.Example.FromString(record).features.feature[LABEL].int64_list.value
@@ -280,11 +283,14 @@ def find_word(name: str, dataset_dir: str | None, *splits: str) -> list[str]:
         raise DatasetError(f'{name} needs dataset_dir, the folder that holds its TFRecord files.')
     there = [file for file in _there(name, dataset_dir)
              if not file.startswith('.') and not file.lower().endswith(NO_RECORDS)]
-    words = {file: set(re.findall('[a-z0-9]+', file.lower())) for file in there}
-    files = [os.path.join(dataset_dir, file) for file in there if words[file] & {split.lower() for split in splits}]
+    known = {split.lower() for split in (*SPLIT_WORDS, *splits)}
+    # The last such word: a dataset's own name comes before, and may hold others.
+    split_of = {file: next((word for word in reversed(re.findall('[a-z0-9]+', file.lower())) if word in known), None)
+                for file in there}
+    files = [os.path.join(dataset_dir, file) for file in there if split_of[file] in {split.lower() for split in splits}]
     if files:
         return files
-    others = [split for split in SPLIT_WORDS if any(split in found for found in words.values())]
+    others = [split for split in SPLIT_WORDS if split in split_of.values()]
     if others:
         raise unknown(f'split of {dataset_dir}', splits[0], others)
     raise DatasetError(f'no file in {dataset_dir} has {splits[0]} as a word of its name, as train-00000-of-00010 and '

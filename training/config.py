@@ -33,7 +33,7 @@ class _TrainedConfig(Config):
     dataset_name: str = flag('imagenet', 'The dataset: digits, image_folder, flowers, ...', _MOST_USED, fixed=True)
     dataset_dir: str | None = flag(None, 'Where the dataset lies; digits needs none.', _MOST_USED)
     validation_fraction: float | None = flag(
-        None, 'image_folder: the part of each class held out where the folder has no splits of its own (0.1).', _DATA,
+        None, 'image_folder, file_list, tfds: the part of each class held out where there are no splits (0.1).', _DATA,
         above=0.0, maximum=0.9)
     file_pattern: str | None = flag(
         None, "TFRecord files: their names, with %s for the split, in place of the dataset's own.", _DATA)

@@ -75,8 +75,11 @@ class Skipped:
 
 def held_out(config) -> datasets.Dataset:
     """The dataset's split that is not for training."""
+    if config.file_pattern and '%s' not in config.file_pattern:
+        raise ConfigError(f'--file_pattern={config.file_pattern}: without %s, for the split, the files that are held '
+                          'out would be those that are trained on.')
     row = dataset_factory.find_row(config.dataset_name)
-    splits = [name for name in row.splits if name != 'train'] or ['validation', 'test']
+    splits = [name for name in row.splits if name != 'train'] or ['validation', 'val', 'valid', 'eval', 'test']
     faults = []
     for name in splits:
         try:

@@ -162,3 +162,14 @@ def test_the_place_changes_nothing_in_what_is_held_out(tree, encode):
     ours, theirs = ([file.removeprefix(root) for file in dataset.files]
                     for dataset, root in zip(held_out, (here, there), strict=True))
     assert ours == theirs and len(ours) == 18
+
+
+@pytest.mark.parametrize('train, validation', [('train', 'val'), ('training', 'valid')])
+def test_other_names_for_the_splits(tree, train, validation):
+    folder = tree(*(f'{split}/{label}/{number}.png' for split, number in ((train, 1), (train, 2), (validation, 3))
+                    for label in 'ab'))
+    assert get_dataset('image_folder', 'train', folder).num_samples == 4
+    for name in ('validation', validation):
+        dataset = get_dataset('image_folder', name, folder)
+        assert (dataset.split_name, dataset.num_samples) == ('validation', 2)
+    assert dataset.labels_to_names == {0: 'a', 1: 'b'}

@@ -303,3 +303,22 @@ def test_elsewhere_than_on_the_disk(write, encode, grey):
         assert sorted(grey(e) for e in dataset.as_tf_data(shuffle=True).as_numpy_iterator()) == list(range(5))
     with pytest.raises(DatasetError, match='there is no folder ram://'):
         get_dataset('tfrecord', 'train', f'{root} nowhere')
+
+
+def test_the_last_word_of_a_name_is_its_split(records, encode):
+    for name in ('photos-train_train', 'photos-train_validation', 'test_val'):
+        folder = records(f'{name}_00000-of-00001.tfrecord', [(encode(1), 0), (encode(2), 1)])
+    assert [get_dataset('tfrecord', split, folder).num_samples for split in ('train', 'validation', 'val')] == [2, 2, 2]
+    with pytest.raises(DatasetError, match="'test' is no split of .* there is train, validation, val"):
+        get_dataset('tfrecord', 'test', folder)
+
+
+def test_damage_does_not_keep_the_classes_from_being_counted(records, encode):
+    path = records('x_train_0.tfrecord', [(encode(1), 0), (encode(2), 6), (encode(3), 3)])
+    with open(f'{path}/x_train_0.tfrecord', 'r+b') as file:
+        file.seek(40)
+        file.write(b'\x00\xff\x00')
+    with pytest.raises((DatasetError, tf.errors.DataLossError)):
+        get_dataset('tfrecord', 'train', path)
+    dataset = get_dataset('tfrecord', 'train', path, skip_corrupt=True)
+    assert (dataset.num_classes, dataset.num_samples) == (7, 3)

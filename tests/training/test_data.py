@@ -9,7 +9,7 @@ from PIL import Image
 from nets import checkpoints
 from training import evaluation, loop
 from training.config import ConfigError, EvalConfig, TrainConfig
-from training.data import Skipped, evaluation_batches, open_dataset, training_batches
+from training.data import Skipped, evaluation_batches, held_out, open_dataset, training_batches
 
 
 def photo(path, number, size=(20, 20)):
@@ -176,3 +176,25 @@ def test_checkpoints_know_nothing_of_the_cache(records):
                                     max_number_of_steps=3), lambda line: None) for cache in (None, 'memory'))
     for name in checkpoints.Reader(one).shapes:
         np.testing.assert_array_equal(checkpoints.Reader(one).value(name), checkpoints.Reader(other).value(name))
+
+
+@pytest.mark.parametrize('where', ['memory', 'disk'])
+def test_what_cannot_be_copied_is_met_where_it_is(tmp_path, where):
+    for number in range(4):
+        photo(tmp_path / 'photos' / 'train' / 'ab'[number % 2] / f'{number}.png', number)
+    (tmp_path / 'photos/train/a/0.png').write_bytes(b'')
+    (tmp_path / 'photos/train/b/9.png').symlink_to(tmp_path / 'gone.png')
+    settings = config(tmp_path, dataset_name='image_folder', dataset_dir=str(tmp_path / 'photos'), skip_corrupt=True,
+                      cache='memory' if where == 'memory' else str(tmp_path / 'near'))
+    said = []
+    found = numbers_of(training_batches(settings, open_dataset(settings), 8, skipped=Skipped(said.append)).take(5))
+    assert set(sum(found, [])) == {1, 2, 3}
+    assert {line.split('/')[-1] for line in said} == {f'{name} cannot be used, and is passed over.'
+                                                      for name in ('0.png', '9.png')}
+
+
+def test_a_pattern_without_a_split_holds_nothing_out(records):
+    settings = config(records, file_pattern='flowers_*.tfrecord')
+    assert open_dataset(settings).num_samples == 32
+    with pytest.raises(ConfigError, match='--file_pattern=.*without %s, for the split'):
+        held_out(settings)
