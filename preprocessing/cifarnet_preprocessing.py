@@ -65,18 +65,20 @@ def begin(image: tf.Tensor, output_height: int, output_width: int, seed: tf.Tens
     return image
 
 
-def finish(batch: tf.Tensor, seed: tf.Tensor | None = None, use_grayscale: bool = False) -> tf.Tensor:
+def finish(batch: tf.Tensor, seed: tf.Tensor | None = None, use_grayscale: bool = False,
+           rows: images.Rows | None = None) -> tf.Tensor:
     """The rest of `preprocess_for_train` for a batch: flips, a contrast of each one's own, then standardisation.
 
     Args:
       batch: uint8, or float in [0, 255]; [batch, height, width, channels].
       seed: int32 [2], or None.
       use_grayscale: makes no difference: `begin` has turned gray.
+      rows: which of a larger batch's these are, or None.
     """
     flip_seed, contrast_seed = images.split_seed(seed, 2)
-    batch = tf.cast(images.random_flip(batch, flip_seed), tf.float32)
+    batch = tf.cast(images.random_flip(batch, flip_seed, rows), tf.float32)
     low, high = _CONTRAST
-    contrast = low + (high - low) * images.uniform([tf.shape(batch)[0], 1, 1, 1], contrast_seed)
+    contrast = low + (high - low) * images.draw(batch, contrast_seed, rows)
     mean = tf.reduce_mean(batch, [1, 2], keepdims=True)
     return tf.image.per_image_standardization((batch - mean) * contrast + mean)
 

@@ -52,10 +52,22 @@ def uniform(shape: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
     return tf.cast(draws, tf.float32) / 2 ** 24
 
 
-def random_flip(images: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
+Rows = tuple[tf.Tensor, int]
+"""Which rows a batch has of a larger one, int32 [batch], and the number of those. What is drawn for a part, on one of
+several devices, is then what would be drawn for the whole."""
+
+
+def draw(batch: tf.Tensor, seed: tf.Tensor, rows: Rows | None) -> tf.Tensor:
+    """Draws a number from [0, 1) for each image of a batch: float32 [batch, 1, 1, 1]."""
+    if rows is None:
+        return uniform([tf.shape(batch)[0], 1, 1, 1], seed)
+    numbers, total = rows
+    return tf.gather(uniform([total], seed), numbers)[:, tf.newaxis, tf.newaxis, tf.newaxis]
+
+
+def random_flip(batch: tf.Tensor, seed: tf.Tensor, rows: Rows | None) -> tf.Tensor:
     """A batch of images, [batch, height, width, channels], of which each is mirrored half of the time."""
-    mirrored = uniform([tf.shape(images)[0], 1, 1, 1], seed) < 0.5
-    return tf.where(mirrored, tf.reverse(images, [2]), images)
+    return tf.where(draw(batch, seed, rows) < 0.5, tf.reverse(batch, [2]), batch)
 
 
 def checked_seed(seed: tf.Tensor | None) -> tf.Tensor:

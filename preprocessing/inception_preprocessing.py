@@ -219,7 +219,7 @@ def begin(image: tf.Tensor, height: int, width: int, seed: tf.Tensor | None = No
 
 
 def finish(batch: tf.Tensor, seed: tf.Tensor | None = None, distort_colors: bool = True,
-           use_grayscale: bool = False) -> tf.Tensor:
+           use_grayscale: bool = False, rows: images.Rows | None = None) -> tf.Tensor:
     """The rest of `preprocess_for_train`, in its fast mode, for a batch: flips, colours, gray, normalisation.
 
     XLA makes one pass over the pixels of it. TensorFlow's own operations for an image take six times as long.
@@ -229,18 +229,18 @@ def finish(batch: tf.Tensor, seed: tf.Tensor | None = None, distort_colors: bool
       seed: int32 [2], or None; each image has draws of its own.
       distort_colors: whether to distort the colours.
       use_grayscale: the output has one channel.
+      rows: which of a larger batch's these are, or None.
 
     Returns:
       float32, the shape of `batch` but for the channels, in [-1, 1].
     """
     flip_seed, brightness_seed, saturation_seed = images.split_seed(seed, 3)
-    batch = tf.image.convert_image_dtype(images.random_flip(batch, flip_seed), tf.float32)
-    each = [tf.shape(batch)[0], 1, 1, 1]
+    batch = tf.image.convert_image_dtype(images.random_flip(batch, flip_seed, rows), tf.float32)
     if distort_colors:
-        batch += _MAX_BRIGHTNESS * (2 * images.uniform(each, brightness_seed) - 1)
+        batch += _MAX_BRIGHTNESS * (2 * images.draw(batch, brightness_seed, rows) - 1)
         if batch.shape[-1] == 3:
-            factor = _SATURATION[0] + (_SATURATION[1] - _SATURATION[0]) * images.uniform(each, saturation_seed)
-            batch = _adjust_saturation(batch, factor)
+            low, high = _SATURATION
+            batch = _adjust_saturation(batch, low + (high - low) * images.draw(batch, saturation_seed, rows))
         batch = tf.clip_by_value(batch, 0.0, 1.0)
     return normalize(images.to_grayscale(batch) if use_grayscale else batch)
 

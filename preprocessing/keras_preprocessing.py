@@ -121,6 +121,7 @@ def begin(image: tf.Tensor, output_height: int, output_width: int, seed: tf.Tens
     return image
 
 
-def finish(batch: tf.Tensor, seed: tf.Tensor | None = None, use_grayscale: bool = False) -> tf.Tensor:
+def finish(batch: tf.Tensor, seed: tf.Tensor | None = None, use_grayscale: bool = False,
+           rows: images.Rows | None = None) -> tf.Tensor:
     """An image, or a batch of them, from [0, 255] to [-1, 1]; nothing else makes a difference."""
     return tf.cast(batch, tf.float32) / 127.5 - 1

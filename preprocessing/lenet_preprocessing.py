@@ -39,6 +39,7 @@ def begin(image: tf.Tensor, output_height: int, output_width: int, seed: tf.Tens
     return tf.image.resize_with_crop_or_pad(image, output_height, output_width)
 
 
-def finish(batch: tf.Tensor, seed: tf.Tensor | None = None, use_grayscale: bool = False) -> tf.Tensor:
+def finish(batch: tf.Tensor, seed: tf.Tensor | None = None, use_grayscale: bool = False,
+           rows: images.Rows | None = None) -> tf.Tensor:
     """(pixel - 128) / 128 of an image, or of a batch of them; nothing else makes a difference."""
     return (tf.cast(batch, tf.float32) - 128.0) / 128.0

@@ -63,12 +63,14 @@ def begin(image: tf.Tensor, output_height: int, output_width: int, seed: tf.Tens
     return _pixels(image, output_height, output_width, use_grayscale)
 
 
-def finish(batch: tf.Tensor, seed: tf.Tensor | None = None, use_grayscale: bool = False) -> tf.Tensor:
+def finish(batch: tf.Tensor, seed: tf.Tensor | None = None, use_grayscale: bool = False,
+           rows: images.Rows | None = None) -> tf.Tensor:
     """The rest of `preprocess_for_train` for a batch [batch, height, width, channels]: flips, and minus the mean.
 
-    `use_grayscale` makes no difference: `begin` has turned gray. `seed`: int32 [2], or None.
+    `use_grayscale` makes no difference: `begin` has turned gray. `seed`: int32 [2], or None;
+    `rows`: which of a larger batch's these are, or None.
     """
-    return normalize(images.random_flip(batch, images.checked_seed(seed)))
+    return normalize(images.random_flip(batch, images.checked_seed(seed), rows))
 
 
 def preprocess_for_eval(image: tf.Tensor, output_height: int, output_width: int, resize_side: int = _RESIZE_SIDE_MIN,

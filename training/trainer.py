@@ -77,7 +77,9 @@ class Trainer(tf.Module):
         super().__init__(name='trainer')
         self.config = config
         self.dtype = compute_type(config)
-        self.replicas = tf.distribute.get_strategy().num_replicas_in_sync
+        strategy = tf.distribute.get_strategy()
+        self.replicas = strategy.num_replicas_in_sync
+        self.local_replicas = self.replicas // distribution.num_workers(strategy)
         kwargs = {} if config.create_aux_logits is None else {'create_aux_logits': config.create_aux_logits}
         self.model = make_model(config, dataset, image_size, channels, weight_decay=config.weight_decay, **kwargs)
         self.trained_names = self._trained_names()
@@ -178,7 +180,7 @@ class Trainer(tf.Module):
         """The figures, and the gradients of the mean loss over the batches of a step."""
         count = self.config.accumulate_steps
         if count == 1:
-            return self._gradients(images, labels, step, self._seed(step))
+            return self._gradients(images, labels, step, self._seed(step), self._rows(0))
 
         def parts(value):
             return tf.reshape(value, [count, self.config.batch_size, *value.shape[1:]])
@@ -187,7 +189,7 @@ class Trainer(tf.Module):
 
         def add(number, figures, sums):
             own = self._seed(step * count + tf.cast(number, step.dtype))
-            more, gradients = self._gradients(images[number], labels[number], step, own)
+            more, gradients = self._gradients(images[number], labels[number], step, own, self._rows(number))
             return number + 1, figures + more, [total + part for total, part in zip(sums, gradients, strict=True)]
 
         zeros = [tf.zeros(variable.shape) for variable in self.trained]
@@ -195,10 +197,10 @@ class Trainer(tf.Module):
                                          (tf.constant(0), tf.zeros([3]), zeros), parallel_iterations=1)
         return figures / count, [total / count for total in sums]
 
-    def _loss_and_gradients(self, images, labels, step, seed):
+    def _loss_and_gradients(self, images, labels, step, seed, rows):
         config, model = self.config, self.model
         warm = _warmed_up(step) if config.batch_norm_warmup else None
-        images, hard = self._prepare(images, labels, seed)
+        images, hard = self._prepare(images, labels, step, seed, rows)
         weights = None if self.class_weights is None else losses.image_weights(hard, self.class_weights)
         targets = losses.smoothed(hard, config.class_mode, config.label_smoothing)
         with tf.GradientTape() as tape:
@@ -219,15 +221,16 @@ class Trainer(tf.Module):
         gradients = tape.gradient(scaled, self.trained, unconnected_gradients=tf.UnconnectedGradients.ZERO)
         return tf.concat([[loss], right], 0), gradients
 
-    def _prepared(self, images, labels, seed):
+    def _prepared(self, images, labels, step, seed, rows):
         """Images as the network takes them, and the probabilities of their classes."""
         config = self.config
         num_classes = 1 if config.class_mode == 'binary' else self.model.num_classes
         targets = losses.hard_targets(labels, config.class_mode, num_classes)
         if images.dtype == tf.uint8:
             # Each draws from a seed of its own, none from dropout's.
-            part_seed, mix_seed, erase_seed = split_seed(seed, 3)
-            images = self._device_part(images, part_seed)
+            mix_seed, erase_seed = split_seed(seed, 2)
+            own_seed = tf.stack([self.config.seed, tf.cast(step, tf.int64) * 65536 + 65535])    # no replica's
+            images = self._device_part(images, own_seed, rows=(rows, self.step_images))
             if config.random_erasing:
                 images = mixing.random_erasing(images, erase_seed, config.random_erasing)
             if config.mixes:
@@ -239,6 +242,13 @@ class Trainer(tf.Module):
         if self.config.optimizer == 'adamw':        # which decays the weights itself
             return tf.constant(0.0)
         return self.model.regularization_loss(self._decays)
+
+    def _rows(self, number):
+        """Which of all images of a step are in this replica's batch of this number; see `distribution.distribute`."""
+        config, replica = self.config, tf.distribute.get_replica_context().replica_id_in_sync_group
+        machine, local = replica // self.local_replicas, replica % self.local_replicas
+        first = (local * config.accumulate_steps + number) * config.batch_size
+        return (first + tf.range(config.batch_size)) * (self.replicas // self.local_replicas) + machine
 
     def _seed(self, step):
         # A function of the step and the replica, so that a training that is taken up again draws what it would have.

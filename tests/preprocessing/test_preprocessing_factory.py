@@ -150,6 +150,16 @@ def test_what_lies_outside_the_window_need_not_be_decoded(kwargs):
     assert preprocessing_factory.get_split_preprocessing('vgg').window is None
 
 
+@pytest.mark.parametrize('name', [*PREPROCESSINGS, 'keras'])
+def test_parts_of_a_batch_are_finished_as_the_whole(name):
+    split = preprocessing_factory.get_split_preprocessing(name)
+    images = tf.constant(np.stack([np.roll(IMAGE, number, 0) for number in range(12)]))
+    whole = split.on_device(images, SEED).numpy()
+    for numbers in [0, 1, 2, 3, 4], [5, 7, 9, 11], [10, 6, 8]:
+        part = split.on_device(tf.gather(images, numbers), SEED, rows=(tf.constant(numbers), 12))
+        np.testing.assert_allclose(part, whole[numbers], atol=1e-4)
+
+
 def test_split_cifarnet(sample, assert_uniform):
     split = preprocessing_factory.get_split_preprocessing('cifarnet')
 

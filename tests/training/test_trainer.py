@@ -342,9 +342,10 @@ MIXED = dict(mixup_alpha=0.4, cutmix_alpha=0.4, random_erasing=0.5)
 def test_mixing_is_a_function_of_seed_and_step(tiny_networks):
     images, labels = digits()
     trainer = plain_trainer(**MIXED)
-    prepared = tf.function(lambda step: trainer._prepared(images, labels, trainer._seed(step)), autograph=False)
 
-    def at(step):
+    def at(step, trainer=trainer):
+        prepared = tf.function(lambda step: trainer._prepared(
+            images, labels, step, trainer._seed(step), tf.range(len(images))), autograph=False)
         return [value.numpy() for value in prepared(tf.constant(step, tf.int64))]
 
     first, again, later = at(3), at(3), at(4)
@@ -355,9 +356,7 @@ def test_mixing_is_a_function_of_seed_and_step(tiny_networks):
     for targets in first[1], later[1]:      # of two images each
         np.testing.assert_allclose(targets.sum(1), 1, rtol=1e-5)
         assert np.all(np.count_nonzero(targets, 1) <= 2) and targets.max(1).min() < 1
-    other = plain_trainer(**MIXED, seed=1)
-    assert np.any(tf.function(lambda: other._prepared(images, labels, other._seed(tf.constant(3, tf.int64))),
-                              autograph=False)()[0] != first[0])
+    assert np.any(at(3, plain_trainer(**MIXED, seed=1))[0] != first[0])
 
 
 def test_a_mixed_step_learns_mixed_targets_from_mixed_images(tiny_networks, monkeypatch):
@@ -441,7 +440,8 @@ one, _ = make(tf.distribute.get_strategy(), **changes)
 step()
 batches = iter(data.training_batches(one.config, data.open_dataset(one.config), 16))
 gradients = [tf.function(one._loss_and_gradients, autograph=False)(
-    *next(batches), tf.constant(0, tf.int64), tf.constant([one.config.seed, replica], tf.int64))[1]
+    *next(batches), tf.constant(0, tf.int64), tf.constant([one.config.seed, replica], tf.int64),
+    tf.range(one.config.batch_size))[1]
     for replica in range(2)]
 for before, after, first, second in zip(one.trained, both.trained, *gradients):
     assert np.any(first != second)
