@@ -1,7 +1,9 @@
 """The script as a new user runs it: what it says, its exit codes, mistakes before anything is written."""
 import csv
+import json
 import os
 import pathlib
+import shlex
 import signal
 import subprocess
 import sys
@@ -67,8 +69,24 @@ def test_images_of_ones_own(run, tmp_path, capfd):
 
     before = {path: path.read_bytes() for path in (tmp_path / 'data/birds').iterdir()}
     code, out, err = run(*flags)
-    assert code == 0 and 'All of it was there already: data/birds. Next: ' in out and err == ''
+    assert code == 0 and err == ''
+    assert ('All of it was there already: data/birds; images that changed since are not converted anew: give another '
+            '--dataset_dir or remove its files for that. Next: ') in out
     assert {path: path.read_bytes() for path in (tmp_path / 'data/birds').iterdir()} == before
+
+
+def test_several_labels(run, tmp_path):
+    """In a folder whose name has a space, they too are trained on by the command that the program suggests."""
+    birds(tmp_path / 'photos')
+    lines = [{'path': f'photos/{("wren", "robin")[number % 2]}/{number}.jpg', 'labels': ['sky', 'sea'][:number % 3]}
+             for number in range(30)]
+    (tmp_path / 'views.jsonl').write_text('\n'.join(map(json.dumps, lines)))
+    code, out, _ = run('--dataset_name=views', '--source_dir=views.jsonl', '--dataset_dir=my data', '--num_shards=1')
+    program, *flags = shlex.split(out.splitlines()[-1].partition(' Next: python ')[2])
+    assert code == 0 and program == 'train_image_classifier.py' and flags == [
+        '--dataset_name=tfrecord', '--dataset_dir=my data', '--class_mode=multilabel']
+    assert train_image_classifier.main([program, *flags, '--model_name=lenet', '--train_image_size=16',
+                                        '--batch_size=4', '--max_number_of_steps=1', '--train_dir=run']) == 0
 
 
 def test_options_reach_the_images(run, tmp_path):
@@ -126,6 +144,17 @@ def test_strict(run, tmp_path):
     assert code == 1 and 'download_and_convert_data.py: --strict: wren/empty.jpg (' in err
     assert 'empty: the file has no bytes' in err and not os.path.exists('data/labels.txt')
     assert run(*flags)[0] == 0 and os.path.exists('data/labels.txt')
+    code, out, err = run(*flags, '--strict')
+    assert code == 1 and 'finished, with problems (empty 1): data/birds_report.csv has each of them.' in err
+
+
+def test_no_image_can_be_used(run, tmp_path):
+    birds(tmp_path / 'photos')
+    for path in (tmp_path / 'photos').rglob('*.jpg'):
+        path.write_bytes(b'')
+    code, out, err = run('--dataset_name=birds', '--source_dir=photos', '--dataset_dir=data')
+    assert code == 1 and 'no image of train and validation could be used: data/birds_report.csv says why.' in err
+    assert 'Wrote' not in out and len(pathlib.Path('data/birds_report.csv').read_text().splitlines()) == 31
 
 
 def test_without_pillow(run, tmp_path, monkeypatch):

@@ -1,4 +1,5 @@
 """The work of `download_and_convert_data.py`: from its settings to files, and what its user sees of it."""
+import shlex
 import sys
 import time
 import warnings
@@ -61,8 +62,12 @@ def convert(config: ConvertConfig, say: Callable[[str], None] = print) -> dict:
         kinds = ', '.join(f'{kind} {count:,}' for kind, count in summary['problems'].items())
         say(f'Problems: {kinds}. Left out: {summary["left_out"]:,}. {conversion.report_path} has each of them.')
     name = collection.name if collection.name in sources.SOURCES else 'tfrecord'
-    say(f'{"Wrote" if report.began else "All of it was there already:"} {config.dataset_dir}. Next: '
-        f'python train_image_classifier.py --dataset_name={name} --dataset_dir={config.dataset_dir}')
+    several = any(isinstance(items[0].label, tuple) for items in collection.splits.values() if items)
+    what = f'Wrote {config.dataset_dir}' if report.began else (
+        f'All of it was there already: {config.dataset_dir}; images that changed since are not converted anew: give '
+        'another --dataset_dir or remove its files for that')
+    say(f'{what}. Next: python train_image_classifier.py --dataset_name={name} '
+        f'--dataset_dir={shlex.quote(config.dataset_dir)}{" --class_mode=multilabel" if several else ""}')
     return summary
 
 

@@ -58,7 +58,8 @@ class Conversion:
         """Whether there is anything to do; writes nothing.
 
         Raises:
-          DatasetError: the folder holds another conversion, or files that would be overwritten.
+          DatasetError: the folder holds another conversion, or files that would be overwritten; or, with `strict`,
+            a finished conversion that had problems.
         """
         self._check_items()
         if self.dropped and self.strict:
@@ -73,6 +74,11 @@ class Conversion:
                 if not tf.io.gfile.exists(self._path(shard.file_name)):
                     raise DatasetError(f'{self.summary_path} is of a finished conversion, but its {shard.file_name} '
                                        'is missing: remove the other files too, and convert anew.')
+            problems = json.loads(_read(self.summary_path))['problems']
+            if self.strict and problems:
+                kinds = ', '.join(f'{kind} {count:,}' for kind, count in problems.items())
+                raise DatasetError(f'--strict: the conversion in {self.dataset_dir} is finished, with problems '
+                                   f'({kinds}): {self.report_path} has each of them.')
             return False
         for shard in shards:
             if tf.io.gfile.exists(self._path(shard.file_name)) and not tf.io.gfile.exists(self._found(shard)):
@@ -103,7 +109,7 @@ class Conversion:
         Raises:
           DatasetError: they cannot be written.
         """
-        with _writing(self.dataset_dir):
+        with _writing(self.dataset_dir, advice=''):
             tf.io.gfile.makedirs(self._part(''))
         return self._part('')
 
@@ -144,7 +150,12 @@ class Conversion:
             tf.io.gfile.rename(part, self._path(shard.file_name))
 
     def finish(self) -> dict[str, Any]:
-        """Writes the report, the labels and the summary, once all shards are there; returns the summary."""
+        """Writes the report, the labels and the summary, once all shards are there; returns the summary.
+
+        Raises:
+          DatasetError: no image of a split could be used; there is a problem, with `strict`; or the files cannot be
+            written. The report is written if it can be.
+        """
         shards = self.collection.shards()
         found = [json.loads(_read(self._found(shard))) for shard in shards]
         digests = ((item.name, shard.split, digest) for shard, one in zip(shards, found, strict=True)
@@ -170,6 +181,16 @@ class Conversion:
         rows.writerows(problems)
         with _writing(self.dataset_dir):
             self._put(self.report_path, table.getvalue())
+            if self.strict and problems:    # in shards of a run before this one, without it
+                raise _stopped(problems[0])
+            troubled = {problem.split for problem in problems}
+            empty = [split for split, found in splits.items() if not found['num_images'] and split in troubled]
+            for shard in shards:
+                if shard.split in empty:    # so that its images are tried again
+                    tf.io.gfile.remove(self._path(shard.file_name))
+            if empty:
+                raise DatasetError(f'no image of {" and ".join(empty)} could be used: {self.report_path} says why. '
+                                   'Once they are mended, the same command goes on from there.')
             dataset_utils.write_label_file(self._labels(), self._part(''))
             tf.io.gfile.rename(self._part(dataset_utils.LABELS_FILENAME), self._path(dataset_utils.LABELS_FILENAME),
                                overwrite=True)
@@ -336,17 +357,21 @@ def _compare(path, theirs, ours):
 
 
 @contextlib.contextmanager
-def _writing(folder):
+def _writing(folder, advice=' What is finished is kept: once there is room, or permission, the same command goes on '
+                            'from there.'):
     try:
         yield
     except tf.errors.OpError as error:
-        why = f'{images.why(error)}.'
+        path, _, why = images.why(error).rpartition('; ')
+        # The path of a file in the folder, or of a folder around it, tells nothing more.
+        if not (path and (path.startswith(folder.rstrip('/')) or folder.startswith(path))):
+            why = images.why(error)
+        why += '.'
     except OSError as error:
         why = f'{error.strerror or error}.'
     else:
         return
-    raise DatasetError(f'{folder} cannot be written: {why} What is finished is kept: once there is room, or '
-                       'permission, the same command goes on from there.')
+    raise DatasetError(f'{folder} cannot be written: {why}{advice}')
 
 
 def _read(path):

@@ -225,8 +225,25 @@ def test_a_full_disk(tmp_path, full_disk):
 def test_a_folder_that_cannot_be_made(tmp_path):
     (tmp_path / 'file').write_text('mine')
     text = refusal(Conversion(collection(), str(tmp_path / 'file' / 'folder')))
-    assert 'file/folder cannot be written: ' in text and 'ot a directory' in text
+    assert 'file/folder cannot be written: ' in text and 'ot a directory' in text and 'is kept' not in text
     assert contents(tmp_path) == {'file': b'mine'}
+
+
+@pytest.mark.parametrize('folder', ['/data/pets', '/data/pets/', '/data/pets/deep'])
+def test_a_path_is_told_once(monkeypatch, folder):
+    def makedirs(path):
+        raise tf.errors.NotFoundError(None, None, '/data/pets; No such file or directory')
+
+    monkeypatch.setattr(tf.io.gfile, 'makedirs', makedirs)
+    assert refusal(Conversion(collection(), folder)) == f'{folder} cannot be written: No such file or directory.'
+
+
+def test_another_reason_is_told_whole(monkeypatch):
+    def makedirs(path):
+        raise tf.errors.PermissionDeniedError(None, None, 'bucket; no access')
+
+    monkeypatch.setattr(tf.io.gfile, 'makedirs', makedirs)
+    assert refusal(Conversion(collection(), 'elsewhere')) == 'elsewhere cannot be written: bucket; no access.'
 
 
 # Two conversions do not mix, and nothing of others is overwritten.
@@ -361,6 +378,47 @@ def test_strict(tmp_path):
     convert(Conversion(pets, str(tmp_path)))
     assert os.stat(tmp_path / whole[0]).st_mtime == 0
     assert [number for number, _ in numbers(tmp_path, 'train')] == [0, 1, 2, 1, 4, 5, 6, 7]
+
+
+def test_strict_about_what_was_converted_without_it(tmp_path):
+    pets = with_problems()
+    conversion = Conversion(pets, str(tmp_path))
+    conversion.begin()
+    for shard in conversion.missing():
+        conversion.write(shard)
+    assert refusal(Conversion(pets, str(tmp_path), strict=True)).startswith('--strict: bad.jpg (train): unreadable: ')
+    assert not (tmp_path / 'pets_conversion.json').exists()
+    summary = convert(conversion)
+    before = contents(tmp_path)
+    assert refusal(Conversion(pets, str(tmp_path), strict=True)) == (
+        f'--strict: the conversion in {tmp_path} is finished, with problems (unreadable 1, duplicate 1, duplicate '
+        f'across splits 1): {tmp_path}/pets_report.csv has each of them.')
+    assert contents(tmp_path) == before and convert(conversion) == summary
+
+
+def test_a_split_without_any_image(tmp_path):
+    """It is no success; with images that can be read, the same conversion goes on."""
+    bad = tmp_path / 'bad.jpg'
+    bad.write_bytes(b'')
+    pets = collection(splits={'train': items(0, 4), 'validation': [Item('bad.jpg', str(bad), 1)], 'test': []},
+                      num_shards={'train': 2, 'validation': 1, 'test': 1})
+    out = tmp_path / 'out'
+    text = refusal(Conversion(pets, str(out)))
+    assert text.startswith(f'no image of validation could be used: {out}/pets_report.csv says why.')
+    assert report(out) == [('bad.jpg', 'validation', 'empty: the file has no bytes', 'left out')]
+    assert not (out / 'pets_conversion.json').exists() and refusal(Conversion(pets, str(out))) == text
+    train = out / 'pets_train_00000-of-00002.tfrecord'
+    os.utime(train, (0, 0))
+    bad.write_bytes(jpeg(101))
+    convert(Conversion(pets, str(out)))
+    assert os.stat(train).st_mtime == 0 and numbers(out, 'validation') == [(101, 1)]
+    convert(Conversion(pets, str(tmp_path / 'undisturbed')))
+    assert contents(out) == contents(tmp_path / 'undisturbed')
+
+
+def test_a_split_of_duplicates_only(tmp_path):
+    pets, dropped = without_duplicates(collection(splits={'train': items(0, 4), 'validation': items(0, 2)}))
+    assert 'no image of validation could be used' in refusal(Conversion(pets, str(tmp_path), dropped=dropped))
 
 
 def test_strict_about_duplicates(tmp_path):
