@@ -1,9 +1,9 @@
 """Any tree of class folders with images in it, local or wherever `tf.io.gfile` reads, such as gs://.
 
 Either split by folder, `DIR/{train,validation,test}/CLASS/...` (or training, val, valid), or `DIR/CLASS/...`, of which
-a fraction of each class is held out as the split `validation`. Images (jpg, jpeg, png, bmp, gif, webp) may lie in folders
-below their class; hidden files and folders are passed over. The classes are the sorted names of the folders, unless DIR
-has a `labels.txt`.
+a fraction of each class is held out as the split `validation`. Images (jpg, jpeg, png, bmp, gif, webp) may lie in
+folders below their class; hidden files and folders are passed over. The classes are the sorted names of the folders,
+unless DIR has a `labels.txt`.
 """
 import hashlib
 import os
