@@ -39,7 +39,9 @@ def _add_dataset(command):
     command.add_argument('dir', metavar='DIR', help='the folder of the dataset; or its file, if that is a list')
     command.add_argument('--dataset_name', help='the dataset, as in training; by default all TFRecord files in DIR, or '
                                                 'else its lists or class folders')
-    command.add_argument('--split', help='one split of it; by default every one that is there')
+    command.add_argument('--split', help='one split of it; by default verify reads all that are there, and show '
+                                         'the first of them: train, or else validation, test')
+    command.add_argument('--multi_label', action='store_true', help='a record may have several labels, or none')
     command.add_argument('--file_pattern', help='of the TFRecord files, with %%s for the split where there is one')
 
 
@@ -48,7 +50,6 @@ def _add_verify(commands):
         'verify', help='reads every record, and says which of them cannot be used and why',
         description='Reads every record: checksums, features, labels, the image itself. Exit code 1 if one is bad.')
     _add_dataset(command)
-    command.add_argument('--multi_label', action='store_true', help='a record may have several labels, or none')
     command.add_argument('--json', metavar='FILE', help='writes the report there too, for a program to read')
     command.add_argument('--num_threads', type=_count, help='files read at once (one for each core)')
     command.set_defaults(work=_verify)
@@ -93,12 +94,10 @@ def _verify(options):
 
 
 def _show(options):
-    from datasets import DatasetError, checking, showing
-    from datasets.dataset_factory import get_dataset
+    from datasets import DatasetError, showing
     from preprocessing import preprocessing_factory
 
-    name = options.dataset_name or checking.guess(options.dir)
-    dataset = get_dataset(name, options.split or 'train', options.dir, options.file_pattern)
+    dataset = _open(options)
     try:
         parts = preprocessing_factory.get_split_preprocessing(options.preprocessing_name, dataset.channels == 1)
     except ValueError as error:
@@ -109,6 +108,27 @@ def _show(options):
                  caption=f'as {options.preprocessing_name} augments it, {size}x{size}')
     print(f'{dataset} is drawn in {options.output}.')
     return 0
+
+
+def _open(options):
+    """The split to draw: without --split the first that is there."""
+    from datasets import DatasetError, checking
+    from datasets.dataset_factory import find_row
+
+    name, folder, pattern = checking.locate(options.dir, options.dataset_name, options.file_pattern)
+    row, refused = find_row(name), None
+    extra = {'multi_label': True} if options.multi_label and 'multi_label' in row.options else {}
+    splits = [options.split] if options.split else list(row.splits) or ['train', 'validation', 'test', 'val']
+    for split in splits:
+        try:
+            dataset = row.get_split(split, folder or None, pattern, **extra)
+        except DatasetError as error:
+            refused = refused or error
+            continue
+        if refused:     # train may be there, and broken
+            print(f'Not {splits[0]}, but {split} is drawn: {refused}', file=sys.stderr)
+        return dataset
+    raise refused
 
 
 def _augmented(parts, image, size, seed):

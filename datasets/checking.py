@@ -160,16 +160,12 @@ def verify(dataset_dir: str, dataset_name: str | None = None, split: str | None 
     Raises:
       DatasetError: there is nothing to read.
     """
-    folder = os.path.expanduser(dataset_dir)
-    if dataset_name is None and tf.io.gfile.exists(folder) and not tf.io.gfile.isdir(folder) and (
-            framing.is_record_file(folder)):
-        dataset_name, (folder, file) = 'tfrecord', os.path.split(folder)
-        file_pattern = glob.escape(file)
+    name, folder, file_pattern = locate(dataset_dir, dataset_name, file_pattern)
     stop = threading.Event()
     with concurrent.futures.ThreadPoolExecutor(num_threads or os.cpu_count()) as pool:
         report = Report()
         try:
-            for total, unit, work in _plan(folder, dataset_name, split, file_pattern, multi_label, report, stop):
+            for total, unit, work in _plan(folder, name, split, file_pattern, multi_label, report, stop):
                 progress = begin(total, unit)
                 parts = collections.deque(pool.submit(part, progress) for part in work)
                 # In the order of the files, and each let go when it is added.
@@ -183,7 +179,7 @@ def verify(dataset_dir: str, dataset_name: str | None = None, split: str | None 
 
 def _plan(folder, dataset_name, split, file_pattern, multi_label, report, stop):
     """Yields (amount of work, its unit, functions that do a part of it); fills what the report says of the whole."""
-    row = find_row(dataset_name or guess(folder))
+    row = find_row(dataset_name)
     if row.provider is TFRecords:
         files = _record_files(folder, row, split, file_pattern or row.file_pattern)
         report.names = dataset_utils.read_label_file(folder) if dataset_utils.has_labels(folder) else None
@@ -205,9 +201,25 @@ def _plan(folder, dataset_name, split, file_pattern, multi_label, report, stop):
             yield dataset.num_samples, 'images', [_call(verify_dataset, dataset, stop)]
 
 
-def guess(path: str) -> str:
-    """The name of the dataset that reads a path: `tfrecord`, `file_list` or `image_folder`."""
+def locate(path: str, dataset_name: str | None = None, file_pattern: str | None = None) -> tuple[str, str, str | None]:
+    """The name, the folder and the file pattern of the dataset at a path, which may be a TFRecord file or a list.
+
+    Raises:
+      DatasetError: it is a file, and neither.
+    """
     path = os.path.expanduser(path)
+    if dataset_name is not None:
+        return dataset_name, path, file_pattern
+    if path.lower().endswith(file_list.EXTENSIONS) or not tf.io.gfile.exists(path) or tf.io.gfile.isdir(path):
+        return _guess(path), path, file_pattern
+    if not framing.is_record_file(path):
+        raise DatasetError(f'{path} is neither a TFRecord file, as it does not begin with a record, nor a list of '
+                           f'images ({", ".join(file_list.EXTENSIONS)}).')
+    folder, file = os.path.split(path)
+    return 'tfrecord', folder or '.', glob.escape(file)
+
+
+def _guess(path):
     if path.lower().endswith(file_list.EXTENSIONS):
         return 'file_list'
     if not tf.io.gfile.isdir(path):
@@ -461,8 +473,9 @@ def _values(features, name, kind, count=None):
     if features[name].WhichOneof('kind') not in (kind, None) or count is not None and len(values) != count:
         found = features[name].WhichOneof('kind') or 'nothing'
         length = len(getattr(features[name], found).value) if found != 'nothing' else 0
+        hint = ' (several labels: --multi_label)' if name == LABEL and found == kind and length > 1 else ''
         raise Unusable(f'the feature {name} should be {"" if count is None else f"{count} value of "}{kind}, but is '
-                       f'{length} of {found}')
+                       f'{length} of {found}{hint}')
     return values
 
 

@@ -1,13 +1,15 @@
 """A dataset as a picture: samples with their labels, before and after augmentation, and the images of each class."""
 import io
 import math
+import os
+import textwrap
 import warnings
 from collections.abc import Callable
 
 import numpy as np
 import tensorflow as tf
 
-from datasets.checking import write_whole
+from datasets.checking import check_images, write_whole
 from datasets.provider import Dataset, DatasetError, IndexedDataset, decode_image, reason
 
 SHOWN = 50          # classes that get a bar
@@ -36,7 +38,8 @@ def show(dataset: Dataset, augment: Augment, path: str, *, samples: int = 16, se
       caption: says what the right image of each pair is.
 
     Raises:
-      DatasetError: matplotlib is missing, an example cannot be used, or the file cannot be written.
+      DatasetError: matplotlib is missing, an example cannot be used, or the file cannot be written. But an image that
+        cannot be decoded is an empty cell that says why.
     """
     try:
         import matplotlib
@@ -72,7 +75,11 @@ def count_classes(dataset: Dataset) -> np.ndarray:
 
 
 def _pair(element, dataset, augment, seed, number):
-    image = decode_image(element['image'], dataset.channels)
+    try:
+        image = decode_image(element['image'], dataset.channels)
+    except tf.errors.OpError:
+        why, = check_images([element['image']], dataset.channels)
+        return None, f'{os.path.basename(element["source"].decode(errors="replace"))}: {why}'
     own_seed = tf.random.stateless_uniform([2], [seed, number], minval=None, maxval=None, dtype=tf.int32)
     return image.numpy(), augment(image, own_seed).numpy()
 
@@ -104,11 +111,15 @@ def _figure(Figure, dataset, pairs, counts, caption):
 def _draw_pair(axes, image, augmented, label, names):
     side = 160
     gap = np.full((side, 6, 3), _PAPER, np.uint8)
-    axes.imshow(np.concatenate([_in_square(image, side), gap, _in_square(augmented, side)], axis=1))
+    if image is None:
+        axes.imshow(np.full((side, 2 * side + 6, 3), _PAPER, np.uint8))
+        axes.text(0, 0, textwrap.fill(_short(augmented, 200), 36), va='top', fontsize=8, color=_GREY, parse_math=False)
+    else:
+        axes.imshow(np.concatenate([_in_square(image, side), gap, _in_square(augmented, side)], axis=1))
+        height, width = image.shape[:2]
+        axes.set_xlabel(f'{width}x{height}', fontsize=7, color=_GREY, loc='left', labelpad=1)
     text = ', '.join(_named(one, names) for one in label) if isinstance(label, list) else _named(label, names)
     axes.set_title(_short(text or 'no label', 34), fontsize=9, loc='left', pad=3, parse_math=False)
-    height, width = image.shape[:2]
-    axes.set_xlabel(f'{width}x{height}', fontsize=7, color=_GREY, loc='left', labelpad=1)
     axes.set_xticks([])
     axes.set_yticks([])
     axes.spines[:].set_visible(False)

@@ -45,6 +45,10 @@ class ExtractConfig(Config):
     validation_fraction: float | None = flag(
         None, 'image_folder: the part of each class held out where the folder has no splits of its own (0.1).', _DATA,
         above=0.0, maximum=0.9)
+    file_pattern: str | None = flag(
+        None, "TFRecord files: their names, with %s for the split, in place of the dataset's own.", _DATA)
+    num_classes: int | None = flag(None, 'tfrecord without a labels.txt: the number of classes; counted if not set.',
+                                   _DATA, minimum=1)
     model_name: str = flag('inception_v3', 'The network; `python -m nets` lists them.', _DATA)
     padding: str = flag('tf_slim', "Whose way to pad maps: torch for PyTorch's weights of Inception V1 and V3, "
                         "keras for Keras's of NASNet.", _DATA, choices=PADDINGS)

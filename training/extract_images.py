@@ -63,11 +63,12 @@ class FromDataset:
 
     has_labels = True
 
-    def __init__(self, dataset: Any):
-        """Takes a split of a dataset."""
+    def __init__(self, dataset: Any, file_pattern: str | None = None):
+        """Takes a split of a dataset, and the pattern of its files where that is not its own."""
         self._dataset = dataset
         self.count, self.channels, self.order = dataset.num_samples, dataset.channels, "the dataset's own"
-        self.identity = {'num_images': self.count, 'dataset_name': dataset.name, 'dataset_split': dataset.split_name}
+        self.identity = {'num_images': self.count, 'dataset_name': dataset.name, 'dataset_split': dataset.split_name,
+                         'file_pattern': file_pattern}
 
     def elements(self, shards: Sequence[int], shard_size: int) -> tf.data.Dataset:
         """As `Files.elements`, but with `encoded`, the file's bytes, in place of `path`."""
@@ -96,9 +97,14 @@ def open_images(config: ExtractConfig) -> Files | FromDataset:
       datasets.DatasetError: there are none, or a line of the list names no file.
     """
     if config.dataset_name:
-        extra: Any = {} if config.validation_fraction is None else {'validation_fraction': config.validation_fraction}
-        return FromDataset(dataset_factory.get_dataset(config.dataset_name, config.dataset_split_name,
-                                                       config.dataset_dir, **extra))
+        options = {name: getattr(config, name) for name in ('validation_fraction', 'num_classes')
+                   if getattr(config, name) is not None}
+        dataset = dataset_factory.get_dataset(config.dataset_name, config.dataset_split_name, config.dataset_dir,
+                                              config.file_pattern, **options)
+        if dataset.multi_label:
+            raise DatasetError(f'--dataset_name={config.dataset_name}: its images have several labels, and an '
+                               'extraction keeps one of each: name them by --images or --file_list, without labels.')
+        return FromDataset(dataset, config.file_pattern)
     if config.file_list:
         return Files(_listed(config.file_list, config.skip_unreadable), '', 'that of the file list')
     root = str(config.images)

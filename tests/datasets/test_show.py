@@ -100,11 +100,29 @@ def test_one_class_of_grey_images(records, encode, tmp_path):
 
 
 def test_a_bad_record_is_named(records, encode, tmp_path):
-    for bad in ((b'junk', 1), (encode(), 7)):
-        folder = records('flowers_train_00000-of-00001.tfrecord', [(encode(), 1), bad])
-        with pytest.raises(DatasetError, match='00000-of-00001.tfrecord record 1 '):
-            showing.show(get_dataset('flowers', 'train', folder), blue, str(tmp_path / 'x.png'))
+    folder = records('flowers_train_00000-of-00001.tfrecord', [(encode(), 1), (encode(), 7)])
+    with pytest.raises(DatasetError, match='00000-of-00001.tfrecord record 1 '):
+        showing.show(get_dataset('flowers', 'train', folder), blue, str(tmp_path / 'x.png'))
     assert not (tmp_path / 'x.png').exists()
+
+
+def test_an_image_that_cannot_be_decoded_is_an_empty_cell(records, encode, tmp_path, monkeypatch):
+    folder = records('flowers_train_00000-of-00001.tfrecord', [(encode(40, size=(20, 20)), 1), (b'junk', 2), (b'', 0)])
+    drawn, figure_of = [], showing._figure
+
+    def keep(*args):
+        drawn.append(figure_of(*args))
+        return drawn[-1]
+
+    monkeypatch.setattr(showing, '_figure', keep)
+    showing.show(get_dataset('flowers', 'train', folder), blue, str(tmp_path / 'x.png'))
+    said = {axes.get_title(loc='left'): [text.get_text().replace('\n', ' ') for text in axes.texts]
+            for axes in drawn[0].subfigs[0].axes if axes.get_title(loc='left')}
+    assert said['1  dandelion'] == []
+    assert 'tfrecord record 1: its 4 bytes are no image' in said['2  roses'][0]
+    assert 'tfrecord record 2: its image has no bytes' in said['0  daisy'][0]
+    side = showing._SIDE * showing._DOTS
+    assert 0.8 * side**2 < count(tmp_path / 'x.png', BLUE) < 1.1 * side**2
 
 
 def test_without_matplotlib(flowers, monkeypatch):
@@ -128,3 +146,33 @@ def test_command(flowers, tmp_path, capsys, tree):
         assert main(['show', flowers, '--dataset_name=flowers', *arguments]) == 1
         said = capsys.readouterr().err
         assert words in said and said.count('\n') == 1
+
+
+def test_the_first_split_that_is_there(records, encode, tmp_path, capsys, tree):
+    path, examples = str(tmp_path / 'p.png'), [(encode(1), 0), (encode(2), 1)]
+    folder = records('birds_val.tfrecord', examples)
+    tree('photos/test/a/1.png', 'photos/test/b/2.png')
+    given = ['--output', path, '--image_size=32']
+    for shown, split in ((folder, 'val'), (str(tmp_path / 'photos'), 'test'),
+                         (os.path.join(folder, 'birds_val.tfrecord'), 'train')):
+        assert main(['show', shown, *given]) == 0
+        said = capsys.readouterr()
+        assert f' {split} (2 images' in said.out
+        assert said.err == '' if split == 'train' else said.err.startswith(f'Not train, but {split} is drawn: ')
+    assert main(['show', folder, *given, '--split=train']) == 1
+    assert main(['show', str(tmp_path / 'nowhere'), *given]) == 1
+    assert 'there is no folder' in capsys.readouterr().err
+
+
+def test_several_labels(tmp_path, encode, capsys):
+    with tf.io.TFRecordWriter(str(tmp_path / 'birds_train.tfrecord')) as writer:
+        for labels in ([0, 2], [], [1]):
+            feature = {'image/encoded': tf.train.Feature(bytes_list=tf.train.BytesList(value=[encode()])),
+                       'image/class/label': tf.train.Feature(int64_list=tf.train.Int64List(value=labels))}
+            writer.write(tf.train.Example(features=tf.train.Features(feature=feature)).SerializeToString())
+    given = ['show', str(tmp_path), '--output', str(tmp_path / 'p.png'), '--image_size=32']
+    assert main(given) == 1
+    assert capsys.readouterr().err.count('\n') == 1
+    assert main([*given, '--multi_label']) == 0
+    assert 'tfrecord train (3 images, 3 classes)' in capsys.readouterr().out
+    assert main(['show', '', '--dataset_name=digits', '--multi_label', *given[2:]]) == 0    # it has no such option

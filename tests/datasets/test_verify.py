@@ -172,7 +172,10 @@ def test_labels_of_the_named_dataset(records, encode):
 def test_several_labels(write, encode):
     folder = write(*(features(image__encoded=encode(), image__class__label=labels) for labels in (0, [0, 2], [1, -1])),
                    features(image__encoded=encode()))
-    assert [fault.record for fault in verify(folder).faults] == [1, 2, 3]
+    faults = verify(folder).faults
+    assert [fault.record for fault in faults] == [1, 2, 3]
+    assert [str(fault).endswith('is 2 of int64_list (several labels: --multi_label).') for fault in faults] == [
+        True, True, False]
     report = verify(folder, multi_label=True)
     assert [fault.record for fault in report.faults] == [2] and dict(report.labels) == {0: 2, 2: 1}
 
@@ -204,6 +207,14 @@ def test_which_files(flowers, tmp_path, encode):
         verify(tmp_path / 'no records', 'tfrecord')
     with pytest.raises(DatasetError, match='no file of mnist in .* with any of the splits train, test; there is'):
         verify(flowers, 'mnist')
+
+
+def test_a_file(flowers, monkeypatch):
+    pathlib.Path(flowers, 'README.md').write_text('# Flowers, of five kinds\n')
+    with pytest.raises(DatasetError, match=r'README\.md is neither a TFRecord file, .* nor a list of images \(\.csv, '):
+        verify(os.path.join(flowers, 'README.md'))
+    monkeypatch.chdir(flowers)
+    assert verify(NAME).records == 4
 
 
 def test_class_folders(tree, tmp_path):

@@ -157,6 +157,27 @@ def test_formats_and_a_dataset(settings, model, file_format):
     assert_close(found, model.endpoints(images, ['conv1', 'Logits']))
 
 
+def test_records_by_pattern_and_several_labels(settings, tmp_path):
+    example = tf.train.Example()
+    example.features.feature['image/encoded'].bytes_list.value.append(
+        tf.io.encode_png(np.zeros([9, 9, 1], np.uint8)).numpy())
+    for file, labels in (('left', [4, 0]), ('right', [1])):
+        with tf.io.TFRecordWriter(str(tmp_path / file)) as writer:
+            for label in labels:
+                example.features.feature['image/class/label'].int64_list.value[:] = [label]
+                writer.write(example.SerializeToString())
+    given = dict(dataset_name='tfrecord', dataset_dir=str(tmp_path), endpoints='Logits')
+    extraction.extract(settings(**given, file_pattern='left', num_classes=7), quiet)
+    assert load(settings().output_dir)['labels'].tolist() == [4, 0]
+    assert extraction.open_images(settings(**given, file_pattern='left', num_classes=7))._dataset.num_classes == 7
+    with pytest.raises(ConfigError, match=r'file_pattern is left there and l\*t here'):
+        extraction.extract(settings(**given, file_pattern='l*t'), quiet)
+    (tmp_path / 'train.csv').write_text('path,labels\na.png,cat|dog\nb.png,dog\n')
+    with pytest.raises(DatasetError, match='--dataset_name=file_list: its images have several labels'):
+        extraction.extract(settings(dataset_name='file_list', dataset_dir=str(tmp_path / 'train.csv'),
+                                    validation_fraction=0.1), quiet)
+
+
 def test_pooling_types_and_patterns(settings):
     extraction.extract(settings(output_dir=settings().output_dir + '0'), quiet)
     whole = load(settings().output_dir + '0')
