@@ -209,8 +209,8 @@ def fault(record: bytes, multi_label: bool = False) -> str | None:
                 f'but it has {has}.')
     labels = len(features[LABEL].int64_list.value)
     if labels != 1 and not multi_label:
-        return (f'it has {labels} labels, and only with multi_label=True (--class_mode=multilabel) may an image have '
-                'another number than one.')
+        return (f'it has {labels} labels, and only with multi_label=True (--class_mode=multilabel, or --multi_label) '
+                'may an image have another number than one.')
     images = len(features[ENCODED].bytes_list.value)
     return None if images == 1 else f'its {ENCODED} should be one image, but has {images} values.'
 

@@ -16,7 +16,7 @@ from PIL import Image
 
 import download_and_convert_data
 import train_image_classifier
-from datasets.conversion import beam, images
+from datasets.conversion import beam
 from datasets.conversion import convert as engine
 
 ROOT = pathlib.Path(__file__).parents[1]
@@ -155,15 +155,6 @@ def test_no_image_can_be_used(run, tmp_path):
     code, out, err = run('--dataset_name=birds', '--source_dir=photos', '--dataset_dir=data')
     assert code == 1 and 'no image of train and validation could be used: data/birds_report.csv says why.' in err
     assert 'Wrote' not in out and len(pathlib.Path('data/birds_report.csv').read_text().splitlines()) == 31
-
-
-def test_without_pillow(run, tmp_path, monkeypatch):
-    birds(tmp_path / 'photos')
-    monkeypatch.setattr(images, 'Image', None)
-    code, out, err = run('--dataset_name=birds', '--source_dir=photos', '--dataset_dir=data')
-    assert code == 1
-    assert err == 'download_and_convert_data.py: converting image files needs Pillow: pip install pillow.\n'
-    assert not os.path.exists('data')
 
 
 def test_ctrl_c(tmp_path):

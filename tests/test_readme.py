@@ -184,7 +184,8 @@ def test_commands_in_the_text():
 def test_flags_in_the_text():
     known = {field.name for settings, _ in SCRIPTS.values() for field in dataclasses.fields(settings)}
     known |= {f'no{name}' for name in known}
-    known |= {'help', 'image_size', 'num_classes', 'with', 'logdir', 'runner', 'project'}  # of `nets`, other programs
+    known |= {'help', 'image_size', 'num_classes', 'with', 'logdir', 'runner', 'project',
+              'multi_label'}  # of `nets`, other programs
     known |= {name for path in ROOT.glob('benchmarks/*.py') for name in re.findall(r"'--(\w+)'", path.read_text())}
     named = [name for document in DOCUMENTS for name in re.findall(r'--(\w+)', prose(document))]
     assert 'num_clones' in named and set(named) <= known

@@ -1,5 +1,6 @@
 """The training loop and the evaluation, whole, on tiny networks and data."""
 import csv
+import dataclasses
 import json
 import os
 import signal
@@ -126,7 +127,7 @@ def test_views_of_an_image_count_by_their_mean_probability(tiny_networks, tmp_pa
     settings = EvalConfig(dataset_name='digits', model_name=config.model_name, preprocessing_name='inception',
                           batch_size=30, class_mode=class_mode, eval_image_size=16, max_num_batches=1,
                           eval_crop_fraction=0.5, eval_corners=True, eval_flip=True)
-    dataset = open_dataset(settings)
+    dataset = open_dataset(dataclasses.replace(settings, class_mode='categorical'))
     images, labels = next(iter(evaluation_batches(settings, dataset, 16)))
     assert images.shape == (30, 10, 16, 16, 1)
     logits = trainer.model(tf.reshape(images, [300, 16, 16, 1])).numpy().reshape(30, 10, 10)
