@@ -17,7 +17,8 @@ ROOT = pathlib.Path(__file__).parents[2]
 COUNT = 1000
 SECONDS = 300               # it takes 20 on two cores that others use too
 ADDRESSES = 2**36
-GROWTH = 2.5 * 2**30        # bytes: the largest image that TensorFlow decodes has 0.5 GiB, and libjpeg needs twice that
+# Bytes: the largest image that TensorFlow decodes has 0.5 GiB, and libjpeg needs twice that; verify decodes on all cores.
+GROWTH = (0.5 + 1.5 * (os.cpu_count() or 1)) * 2**30
 
 
 def jpegs():
@@ -184,7 +185,9 @@ def fuzz_records(folder):
             result['data_loss'] = type(error).__name__
         try:
             dataset = get_dataset(row, 'train', folder)
-            result['found'] = dataset.find_fault()
+            found = dataset.find_fault()
+            # What TensorFlow answers now so and now so (seen once in a score of runs) can agree with nothing.
+            result['found'] = found if found == dataset.find_fault() else None
             if number % 20 == 0:
                 batches = pipeline.make_batches(dataset, lambda image, seed: tf.shape(image), 1, training=False)
                 result['read'] = sum(1 for _ in batches)
