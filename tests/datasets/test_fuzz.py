@@ -17,7 +17,8 @@ ROOT = pathlib.Path(__file__).parents[2]
 COUNT = 1000
 SECONDS = 300               # it takes 20 on two cores that others use too
 ADDRESSES = 2**36
-# Bytes: the largest image that TensorFlow decodes has 0.5 GiB, and libjpeg needs twice that; verify decodes on all cores.
+# Bytes: the largest image that TensorFlow decodes has 0.5 GiB, and libjpeg needs twice that; verify decodes on all
+# cores.
 GROWTH = (0.5 + 1.5 * (os.cpu_count() or 1)) * 2**30
 
 
