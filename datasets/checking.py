@@ -17,10 +17,9 @@ from google.protobuf.message import DecodeError
 from datasets import dataset_utils, file_list, framing, image_folder
 from datasets.dataset_factory import find_row
 from datasets.provider import Dataset, DatasetError, IndexedDataset, decode_image, listing, reason
-from datasets.tfrecords import NO_RECORDS, TFRecords, find_files, find_word, size_of
+from datasets.tfrecords import ENCODED, LABEL, NO_RECORDS, TFRecords, find_files, find_word, size_of
 
 KEPT = 1000  # faults that are listed; more are only counted, so that memory is bounded
-ENCODED, LABEL = 'image/encoded', 'image/class/label'
 BOX = 'image/object/bbox/'
 SIDES = ('ymin', 'xmin', 'ymax', 'xmax')
 AT_ONCE = 256  # files that one thread takes together

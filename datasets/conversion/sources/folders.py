@@ -11,8 +11,7 @@ from datasets.provider import DatasetError
 from datasets.registry import DATASETS
 
 # What folders of splits are called, and what the splits then are.
-_SPLITS = {'train': 'train', 'training': 'train', 'val': 'validation', 'valid': 'validation',
-           'validation': 'validation', 'test': 'test'}
+_SPLITS = {name: split for split, names in image_folder.FOLDERS.items() for name in names}
 FLOWERS_VALIDATION = 350
 
 
