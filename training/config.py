@@ -27,8 +27,8 @@ _NO_QUANTIZE = 'quantized training left TensorFlow with tf.contrib; quantize the
 
 
 @dataclasses.dataclass(frozen=True)
-class _TrainedConfig(Config):
-    """What training and evaluation share: the settings of data and network."""
+class _DatasetConfig(Config):
+    """What training and evaluation share: the settings of the dataset."""
 
     dataset_name: str = flag('imagenet', 'The dataset: digits, image_folder, flowers, ...', _MOST_USED, fixed=True)
     dataset_dir: str | None = flag(None, 'Where the dataset lies; digits needs none.', _MOST_USED)
@@ -47,6 +47,12 @@ class _TrainedConfig(Config):
     labels_offset: int = flag(
         0, 'Subtracted from each label; 1 drops the background class of ImageNet, for VGG and ResNet V1.', _DATA,
         minimum=0, fixed=True)
+
+
+@dataclasses.dataclass(frozen=True)
+class NetworkConfig(Config):
+    """What every program that has a network for images shares: what the network is, and what it takes."""
+
     model_name: str = flag('inception_v3', 'The network; `python -m nets` lists them.', _MOST_USED, fixed=True)
     final_endpoint: str | None = flag(
         None, 'Cut the network at this endpoint (`python -m nets NETWORK` lists them); a new classifier follows.',
@@ -65,7 +71,6 @@ class _TrainedConfig(Config):
     use_grayscale: bool = flag(False, 'Turn images to one grey channel.', _DATA, fixed=True)
     num_preprocessing_threads: int = flag(4, 'Images decoded and prepared in parallel.', _DATA, minimum=1)
     verbose_tensorflow: bool = flag(False, "Show TensorFlow's own start-up messages and deprecation warnings.", _RUN)
-    master: str = flag('', 'Address of a TensorFlow master.', _OLD, instead=_ONE_MACHINE)
 
     def __post_init__(self):
         super().__post_init__()
@@ -75,6 +80,13 @@ class _TrainedConfig(Config):
     def hidden_layers(self) -> tuple[int, ...]:
         """The widths of `hidden_units`."""
         return tuple(numbers('hidden_units', self.hidden_units, int))
+
+
+@dataclasses.dataclass(frozen=True)
+class _TrainedConfig(NetworkConfig, _DatasetConfig):
+    """What training and evaluation share: the settings of data and network, in this order (the last base's first)."""
+
+    master: str = flag('', 'Address of a TensorFlow master.', _OLD, instead=_ONE_MACHINE)
 
 
 @dataclasses.dataclass(frozen=True)
