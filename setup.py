@@ -23,7 +23,7 @@ setup(
     ],
     python_requires='>=3.10,<3.14',
     packages=find_packages(include=[pattern for room in ROOMS for pattern in (room, f'{room}.*')]),
-    package_data={**{room: ['py.typed'] for room in ROOMS}, 'datasets': ['py.typed', 'digits.npz']},
+    package_data={**{room: ['py.typed'] for room in ROOMS}, 'datasets': ['py.typed', 'digits.npz', 'imagenet_labels.txt']},
     py_modules=['tf_slim_compat', 'slim_zoo_download', *SCRIPTS],
     install_requires=['tensorflow>=2.16,<2.22', 'keras>=3.0', 'tf-slim>=1.1.0', 'numpy>=1.26', 'absl-py>=2.0',
                       'tqdm>=4.60', 'pillow>=10'],

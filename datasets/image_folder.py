@@ -7,7 +7,7 @@ unless DIR has a `labels.txt`.
 """
 import hashlib
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import tensorflow as tf
@@ -166,13 +166,16 @@ def is_folder(entry: os.DirEntry) -> bool:
 
 def images_below(folder: str) -> list[str]:
     """The paths of the images in a folder and in the folders in it, in sorted order."""
-    images = []
+    return list(walk(folder))
+
+
+def walk(folder: str) -> Iterator[str]:
+    """Yields what `images_below` returns: of each level, one folder is held in memory at a time."""
     for entry in visible(folder):
         if entry.is_folder:
-            images += images_below(entry.path)
+            yield from walk(entry.path)
         elif is_image(entry.name):
-            images.append(entry.path)
-    return images
+            yield entry.path
 
 
 def classes_below(root: str) -> dict[str, list[str]]:

@@ -20,6 +20,7 @@ reads them; nor do lists of images (`file_list`) and TFRecords of TF-Slim's layo
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from types import MappingProxyType
 
 from datasets import tfds
@@ -98,6 +99,10 @@ CIFAR100 = tuple("""
 IMAGENETTE = ('tench', 'English springer', 'cassette player', 'chain saw', 'church', 'French horn', 'garbage truck',
               'gas pump', 'golf ball', 'parachute')
 
+# The words that stand beside TF-Slim's published weights; two classes are called crane.
+IMAGENET = tuple(line.partition(':')[2] for line in (Path(__file__).parent / 'imagenet_labels.txt').read_text(
+    encoding='utf-8').splitlines())
+
 _OWN = "the images' own"
 _datasets = {row.name: row for row in (
     DatasetRow('digits', {'train': 1437, 'test': 360}, 10, None, 'CC BY 4.0', Digits, channels=1, shape=(32, 32, 1),
@@ -118,7 +123,7 @@ _datasets = {row.name: row for row in (
     DatasetRow('flowers', {'train': 3320, 'validation': 350}, 5, 'flowers_%s_*.tfrecord', "CC BY, the photographers'",
                class_names=FLOWERS),
     DatasetRow('imagenet', {'train': 1281167, 'validation': 50000}, 1001, '%s-*', 'for non-commercial research',
-               items_to_descriptions=IMAGENET_ITEMS),
+               class_names=IMAGENET, items_to_descriptions=IMAGENET_ITEMS),
     DatasetRow('imagenette', {'train': 9469, 'validation': 3925}, 10, 'imagenette_%s_*.tfrecord',
                "Apache 2.0; the photos are ImageNet's, for non-commercial research", class_names=IMAGENETTE),
     DatasetRow('visualwakewords', {'train': 82783, 'val': 40504}, 2, '%s.record-*', "COCO: CC BY 4.0, photos' own",

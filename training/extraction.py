@@ -10,7 +10,7 @@ import hashlib
 import json
 import os
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -18,16 +18,15 @@ import tensorflow as tf
 
 from datasets import DatasetError
 from datasets.provider import READ_ERRORS
-from nets import checkpoints, heads, registry, weights
-from nets.model import Model
+from nets import checkpoints, heads, registry
 from preprocessing import preprocessing_factory
+from training import restoring
 from training.config import ConfigError, load_train_config
 from training.console import Interrupted, RunError, StopSignals
 from training.extract_config import ExtractConfig
 from training.extract_images import Files, FromDataset, find_faults, make_batches, open_images
 from training.extract_shards import INDEX_FILE, Output, Shard, key_of, shard_name, write_json, writing
 from training.progress import Progress
-from training.trainer import padding_arguments
 
 _HALF_MAX = float(np.finfo(np.float16).max)
 # Settings of the index that may be others when an extraction is taken up again: where things lie, and what is found.
@@ -105,22 +104,19 @@ class FrozenNetwork:
             preprocessing_factory.get_preprocessing(self.preprocessing)
         except ValueError as error:
             raise ConfigError(f'--preprocessing_name: {error}') from None
-        reader = weights.read(str(config.checkpoint_path), row)
-        self.path = reader.path
         averages = config.moving_average_decay is not None
-        if averages and not any(name.endswith(checkpoints.AVERAGE) for name in reader.shapes):
-            raise checkpoints.CheckpointError(f'{self.path} holds no moving averages; leave out '
-                                              '--moving_average_decay.')
+        reader = restoring.read_weights(str(config.checkpoint_path), row, averages)
+        self.path = reader.path
         head = _head(config, reader)
-        self._model = self._build(config, row.num_classes, None, head)
+        self._model = restoring.build(config, row.num_classes, self.size, None, **head)
         try:
             self.names = self._model.find_endpoints(config.endpoint_names)
         except ValueError as error:
             raise ConfigError(f'--endpoints: {error}') from None
         needed = self._trace(config)
-        classes, channels = _fitting(needed, reader.shapes, row)
+        classes, channels = restoring.fitting(needed, reader.shapes, row.num_classes, row.channels)
         if (classes, channels) != (row.num_classes, row.channels):
-            self._model = self._build(config, classes, channels, head)
+            self._model = restoring.build(config, classes, self.size, channels, **head)
             needed = self._trace(config)
         missing = checkpoints.restore(
             reader, needed, moving_averages=averages,
@@ -130,14 +126,6 @@ class FrozenNetwork:
                                               f'{", ".join(missing)}.')
         self.sha256 = _digest(needed)
         self.takes = self._model.channels
-
-    def _build(self, config, num_classes, channels, head):
-        try:
-            return Model(config.model_name, num_classes, image_size=self.size, channels=channels,
-                         **padding_arguments(config), **head)
-        except ValueError as error:
-            raise ConfigError(f'{config.model_name} cannot be built for images of {self.size}x{self.size}: '
-                              f'{error}') from None
 
     def _trace(self, config):
         """Makes `compute`; returns the variables that it uses, by name."""
@@ -195,20 +183,6 @@ def _inputs_used(function):
             seen.add(op)
             stack.extend(tensor.op for tensor in op.inputs)
     return {placeholders[op] for op in seen if op in placeholders}
-
-
-def _fitting(variables: Mapping[str, tf.Variable], shapes: Mapping[str, tuple[int, ...]],
-             row: registry.Network) -> tuple[int, int]:
-    """The number of classes and of channels that make the network's variables those of the weights."""
-    classes, channels = row.num_classes, row.channels
-    for name, variable in variables.items():
-        here, there = tuple(variable.shape), shapes.get(name, ())
-        if len(here) == len(there):
-            if here[:-1] == there[:-1] and here[-1] == row.num_classes:
-                classes = there[-1]
-            if len(here) == 4 and here[:2] + here[3:] == there[:2] + there[3:] and here[2] == row.channels:
-                channels = there[2]
-    return classes, channels
 
 
 def _digest(variables):

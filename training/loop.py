@@ -11,6 +11,7 @@ from collections.abc import Callable
 import tensorflow as tf
 
 from datasets import pipeline
+from datasets.dataset_utils import LABELS_FILENAME
 from datasets.provider import READ_ERRORS
 from nets import checkpoints, registry
 from training import curves, distribution, evaluation, run_folder, schedules
@@ -93,6 +94,10 @@ def _train(config, dataset, strategy, chief, changed, say):
         if config.dataset_dir and '://' not in config.dataset_dir:  # evaluation may be called from another folder
             saved = dataclasses.replace(config, dataset_dir=os.path.abspath(config.dataset_dir))
         checkpoints.write_text(config.train_dir, CONFIG_FILE, saved.to_json())
+        if dataset.labels_to_names:     # of the network's classes, for whoever uses what was trained
+            names = {label - config.labels_offset: name for label, name in sorted(dataset.labels_to_names.items())}
+            checkpoints.write_text(config.train_dir, LABELS_FILENAME, ''.join(
+                f'{label}:{name}\n' for label, name in names.items() if label >= 0))
 
     replicas, steps = trainer.replicas, f'{last} steps' if last else 'until it is stopped'
     batch = f'{trainer.step_images} images a step'

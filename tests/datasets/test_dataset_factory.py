@@ -80,10 +80,17 @@ def test_a_name_is_registered_once(monkeypatch):
 
 @pytest.mark.parametrize('row', [row for row in DATASETS.values() if row.num_classes], ids=lambda row: row.name)
 def test_classes_have_names(row):
-    if row.name == 'imagenet':  # labels.txt has them
-        assert row.class_names is None
-    else:
-        assert len(set(row.class_names)) == row.num_classes
+    again = {'imagenet': 1}     # there is a crane that flies and one that lifts
+    assert len(row.class_names) == row.num_classes == len(set(row.class_names)) + again.get(row.name, 0)
+
+
+def test_imagenets_classes():
+    """Of TF-Slim's published MobileNet: what it answers on photos of these."""
+    names = DATASETS['imagenet'].class_names
+    assert names[0] == 'background' and names[135] == names[518] == 'crane'
+    for label, word in ((20, 'chickadee'), (89, 'macaw'), (282, 'tabby, tabby cat'), (286, 'Egyptian cat'),
+                        (301, 'tiger beetle'), (986, 'daisy'), (1000, 'toilet tissue, toilet paper, bathroom tissue')):
+        assert names[label] == word
 
 
 def test_cifar100s_classes():

@@ -20,7 +20,7 @@ import nets
 from datasets import DatasetError, dataset_factory, decode_image
 from nets import checkpoints, registry
 from preprocessing import preprocessing_factory
-from training import extraction
+from training import extraction, restoring
 from training.config import ConfigError
 from training.console import Interrupted, RunError
 from training.extract_config import ExtractConfig, extract_config
@@ -374,7 +374,7 @@ def test_only_the_weights_that_are_needed(settings, model, photos, tmp_path):
 def test_weights_without_a_classifier_give_no_logits(settings, model, monkeypatch):
     values = {name: variable.numpy() for name, variable in model.by_name.items() if '/fc4' not in name}
     headless = checkpoints.Values('headless.h5', values, lacks=['LeNet/fc4'])
-    monkeypatch.setattr(extraction.weights, 'read', lambda path, network: headless)
+    monkeypatch.setattr(restoring.weights, 'read', lambda path, network: headless)
     with pytest.raises(checkpoints.CheckpointError, match='headless.h5 .*LeNet/fc4'):
         extraction.extract(settings(), quiet)
     assert extraction.extract(settings(endpoints='conv1,fc3'), quiet)['complete']
