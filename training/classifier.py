@@ -1,11 +1,12 @@
 """A trained network as its users see it: images go in, and classes with names and probabilities come out."""
 import os
 
+import numpy as np
 import tensorflow as tf
 
 from datasets import dataset_factory, dataset_utils
 from datasets.registry import DATASETS
-from nets import blueprint, checkpoints, registry
+from nets import blueprint, checkpoints, inference, registry
 from nets.weights import published
 from preprocessing import preprocessing_factory
 from training import losses, restoring
@@ -41,6 +42,7 @@ class Classifier:
         self.size = config.image_size or (None if trained else row.eval_image_size) or row.default_image_size
         self.preprocessing = config.preprocessing_name or row.preprocessing
         self.class_mode, self._fraction = config.class_mode, config.eval_crop_fraction
+        self._run, self._precision = None, getattr(config, 'precision', 'float32')
         try:
             preprocessing_factory.get_views(self.preprocessing, crop_fraction=self._fraction)
         except ValueError as error:
@@ -58,6 +60,19 @@ class Classifier:
     def probabilities(self, logits: tf.Tensor) -> tf.Tensor:
         """Float32 [batch, classes] of logits: they add up to one, except where an image has any number of classes."""
         return probabilities_of(logits, self.class_mode)
+
+    def predict(self, images: np.ndarray) -> np.ndarray:
+        """The probabilities, float32 [batch, classes], of prepared images, float32 [batch, size, size, channels]."""
+        if self._run is None:   # its graph, with constant weights, is made when it is first needed
+            folded = inference.Folded(self.model, tf.as_dtype(self._precision))
+            self._run = tf.function(lambda images: self.probabilities(folded(images)), input_signature=[
+                tf.TensorSpec([None, self.size, self.size, self.model.channels])], autograph=False)
+        return self._run(images).numpy()
+
+
+def open_classifier(config: ClassifierConfig) -> Classifier:
+    """The classifier that a config names; see `Classifier` for the errors."""
+    return Classifier(config)
 
 
 def probabilities_of(logits: tf.Tensor, class_mode: str) -> tf.Tensor:

@@ -13,6 +13,7 @@ from training.recipes import RECIPES
 from training.settings import GROUPS, ConfigError, kind_of
 
 _WIDTH = 100
+_PATHS = ('_dir', '_path', 'labels_file', 'output')  # ends of the names of flags that are paths
 _MUST_BE = {'bool': 'true or false', 'int': 'a whole number', 'float': 'a number'}
 
 
@@ -23,16 +24,30 @@ class HelpWanted(Exception):
 def parse(config_class: type, argv: list[str], summary: str) -> dict[str, typing.Any]:
     """The flags that were given on the command line, by name; what is not given is not in the dictionary.
 
+    For the arguments and errors see `parse_with_operands`; there are no operands.
+    """
+    given, operands = parse_with_operands(config_class, argv, summary, '')
+    if operands:
+        raise ConfigError(f'Unexpected argument {operands[0]!r}: every setting is a flag, --name=value.')
+    return given
+
+
+def parse_with_operands(config_class: type, argv: list[str], summary: str,
+                        operands: str) -> tuple[dict[str, typing.Any], list[str]]:
+    """The flags that were given on the command line, by name, and what else was given.
+
     Args:
       config_class: a dataclass of `training.config`.
       argv: the program's name and its arguments.
       summary: the first lines of the help.
+      operands: what stands beside the flags, in the words of the help: `IMAGE ...`.
 
     Raises:
       ConfigError: a flag is unknown (the nearest one is named) or its value has the wrong type.
       HelpWanted: `--help`, `-h`, `--helpshort` or `--helpfull`.
     """
     values = flags.FlagValues()
+    values.set_gnu_getopt()     # flags may follow operands
     for field in dataclasses.fields(config_class):
         _define(values, field)
     for name, short in (('help', 'h'), ('helpshort', None), ('helpfull', None)):
@@ -50,22 +65,20 @@ def parse(config_class: type, argv: list[str], summary: str) -> dict[str, typing
     except (flags.Error, ValueError) as error:  # a ValueError for --noflag=value
         raise ConfigError(f'{str(error).removeprefix("ERROR:: ")}.') from None
     if values.help or values.helpshort or values.helpfull:
-        raise HelpWanted(help_text(config_class, os.path.basename(argv[0]), summary))
-    if extra:
-        raise ConfigError(f'Unexpected argument {extra[0]!r}: every setting is a flag, --name=value.')
+        raise HelpWanted(help_text(config_class, os.path.basename(argv[0]), summary, operands))
     present = {
         field.name: values[field.name].value for field in dataclasses.fields(config_class) if values[field.name].present
     }
     # A shell leaves the ~ of --train_dir=~/run alone.
     return {
-        name: os.path.expanduser(str(value)) if name.endswith(('_dir', '_path')) else value
+        name: os.path.expanduser(str(value)) if name.endswith(_PATHS) else value
         for name, value in present.items()
-    }
+    }, extra
 
 
-def help_text(config_class: type, program: str, summary: str) -> str:
+def help_text(config_class: type, program: str, summary: str, operands: str = '') -> str:
     """All flags of a config under their groups' headings, in the order in which the config has them."""
-    lines = [summary.strip(), '', f'usage: {program} [--flag=value ...]']
+    lines = [summary.strip(), '', f'usage: {program} [--flag=value ...] {operands}'.rstrip()]
     fields = sorted(dataclasses.fields(config_class), key=lambda field: GROUPS.index(field.metadata['group']))
     for group, members in itertools.groupby(fields, key=lambda field: field.metadata['group']):
         lines += ['', f'{group[0].upper()}{group[1:]}:']
