@@ -4,8 +4,8 @@ from pathlib import Path
 from setuptools import find_packages, setup
 
 ROOMS = ['nets', 'datasets', 'preprocessing', 'training']
-SCRIPTS = ['train_image_classifier', 'eval_image_classifier', 'extract_endpoints', 'import_weights',
-           'download_and_convert_data']
+SCRIPTS = ['train_image_classifier', 'eval_image_classifier', 'predict_image_classifier', 'extract_endpoints',
+           'import_weights', 'download_and_convert_data']
 
 setup(
     name='slim-zoo',
@@ -23,7 +23,8 @@ setup(
     ],
     python_requires='>=3.10,<3.14',
     packages=find_packages(include=[pattern for room in ROOMS for pattern in (room, f'{room}.*')]),
-    package_data={**{room: ['py.typed'] for room in ROOMS}, 'datasets': ['py.typed', 'digits.npz', 'imagenet_labels.txt']},
+    package_data={**{room: ['py.typed'] for room in ROOMS},
+                  'datasets': ['py.typed', 'digits.npz', 'imagenet_labels.txt']},
     py_modules=['tf_slim_compat', 'slim_zoo_download', *SCRIPTS],
     install_requires=['tensorflow>=2.16,<2.22', 'keras>=3.0', 'tf-slim>=1.1.0', 'numpy>=1.26', 'absl-py>=2.0',
                       'tqdm>=4.60', 'pillow>=10'],

@@ -128,11 +128,11 @@ def find_images(operands: Sequence[str], stdin: IO[bytes] | None = None) -> Iter
 
 
 def _from_stdin(stdin):
-    line = stdin.readline()
-    if line.startswith(_IMAGES):
-        yield Image(STDIN, line + stdin.read())
+    first = stdin.readline()
+    if first.startswith(_IMAGES):
+        yield Image(STDIN, first + stdin.read())
         return
-    for line in itertools.chain([line], stdin):
+    for line in itertools.chain([first], stdin):
         path = os.fsdecode(line.rstrip(b'\r\n'))
         if path:
             yield Image(path, path)
