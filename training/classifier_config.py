@@ -32,7 +32,7 @@ class ClassifierConfig(NetworkConfig):
         None, 'Names of the classes: a text file of lines like 0:daisy. If not set, those of the training, or for '
         "other weights with 1000 or 1001 classes ImageNet's.", _DATA)
     image_size: int | None = flag(None, "Height and width of the network's input; if not set, as in the training, or "
-                                  "as the published weights were evaluated.", _DATA, minimum=1)
+                                  "as the published weights were evaluated.", _DATA, minimum=1, maximum=8192)
     eval_crop_fraction: float | None = flag(
         None, "inception, vgg: how much of each side of an image is shown; the preprocessing's own (0.875) if not set.",
         _DATA, above=0.0, maximum=1.0)

@@ -25,7 +25,7 @@ from training.predict_config import STDIN, PredictConfig
 from training.progress import Progress
 
 # How the files begin that could be on standard input in place of a list.
-_IMAGES = (b'\xff\xd8\xff', b'\x89PNG\r\n\x1a\n', b'GIF87a', b'GIF89a', b'RIFF')
+_IMAGES = (b'\xff\xd8\xff', b'\x89PNG\r\n', b'GIF87a', b'GIF89a', b'RIFF')
 _AHEAD = 3      # batches that are read before they are needed
 
 
@@ -121,7 +121,7 @@ def find_images(operands: Sequence[str], stdin: IO[bytes] | None = None) -> Iter
     for operand in operands:
         if operand == STDIN:
             yield from _from_stdin(stdin or sys.stdin.buffer)
-        elif tf.io.gfile.isdir(operand):
+        elif tf.io.gfile.isdir(operand) if '://' in operand else os.path.isdir(operand):
             yield from (Image(path, path) for path in image_folder.walk(operand))
         else:
             yield Image(operand, operand)
@@ -236,7 +236,7 @@ class _JsonLines:
 
     def write(self, predictions):
         for image, labels, probabilities in predictions:
-            found = [{'label': label, 'class': self._names[label], 'probability': round(probability, 7)}
+            found = [{'label': label, 'class': self._names[label], 'probability': float(f'{probability:.6g}')}
                      for label, probability in zip(labels, probabilities, strict=True)]
             # JSON is Unicode, and a file's name need not be.
             image = os.fsencode(image).decode('utf-8', 'replace')
@@ -275,8 +275,10 @@ class _File:
         return self
 
     def __exit__(self, kind, *unused) -> None:
-        if self._path:
+        if not self._path:
+            return
+        # What went wrong first is told.
+        with self._writing() if kind is None else contextlib.suppress(OSError):
             self._file.close()
             if kind is None:
-                with self._writing():
-                    os.replace(self.part, self._path)
+                os.replace(self.part, self._path)

@@ -24,6 +24,9 @@ def build(config, num_classes: int | None, size: int, channels: int | None, **he
     head.update(padding_arguments(config))
     try:
         return Model(config.model_name, num_classes, image_size=size, channels=channels, **head)
+    except tf.errors.ResourceExhaustedError:
+        raise ConfigError(f'{config.model_name} for images of {size}x{size} does not fit into memory: give a smaller '
+                          '--image_size.') from None
     except ValueError as error:
         raise ConfigError(f'{config.model_name} cannot be built for images of {size}x{size}: {error}') from None
 
