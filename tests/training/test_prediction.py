@@ -16,7 +16,6 @@ import predict_image_classifier
 import train_image_classifier
 from datasets import dataset_factory
 from datasets.registry import DATASETS
-from nets import checkpoints
 from preprocessing import preprocessing_factory
 from training import prediction
 from training.classifier import Classifier
