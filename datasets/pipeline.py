@@ -13,8 +13,8 @@ def make_batches(dataset: Dataset, preprocess: Callable[[tf.Tensor, tf.Tensor], 
                  training: bool, seed: int = 0, start_step: int = 0, labels_offset: int = 0,
                  num_threads: int | None = None, num_readers: int | None = None, num_shards: int = 1,
                  shard_index: int = 0, window: Callable[[tf.Tensor, tf.Tensor], tf.Tensor] | None = None,
-                 window_side: int | None = None,
-                 skip_corrupt: Callable[[str], None] | None = None) -> tf.data.Dataset:
+                 window_side: int | None = None, skip_corrupt: Callable[[str], None] | None = None,
+                 with_sources: bool = False) -> tf.data.Dataset:
     """Batches of preprocessed images and labels.
 
     In training they are shuffled, endless and all full, and batch n is a function of (seed, n) alone: beginning at
@@ -41,6 +41,7 @@ def make_batches(dataset: Dataset, preprocess: Callable[[tf.Tensor, tf.Tensor], 
       skip_corrupt: is called with the source of each example that cannot be used, and it is passed over: in training,
         another one of its batch takes its place, so that all that follow stay where they are. `preprocess` must return
         images of one shape. None: reading raises.
+      with_sources: whether a third tensor, string [batch], tells where each example comes from.
 
     Returns:
       A `tf.data.Dataset` of (images, labels), labels int64 [batch], or of a dataset with `multi_label` int64 [batch,
@@ -76,7 +77,7 @@ def make_batches(dataset: Dataset, preprocess: Callable[[tf.Tensor, tf.Tensor], 
             image = tf.cond(tf.io.is_jpeg(encoded), lambda: decode_part(encoded, own_seed),
                             lambda: cut(decode_image(encoded, dataset.channels), own_seed))
             image.set_shape([None, None, dataset.channels])
-        return preprocess(image, own_seed), label
+        return (preprocess(image, own_seed), label, *([element['source']] if with_sources else []))
 
     def decode_part(encoded, own_seed):
         part = window(tf.io.extract_jpeg_shape(encoded), own_seed)
@@ -114,13 +115,13 @@ def _skipping(examples, dataset, example, threads, batch_size, training, skip_co
     def loaded(number, element):
         return example(number, load(*element) if isinstance(element, tuple) else load(element))
 
-    image_spec, label_spec = examples.map(loaded).element_spec
+    specs = examples.map(loaded).element_spec
 
     def attempt(number, element):
         tried = tf.data.Dataset.from_tensors((number, element)).map(loaded).ignore_errors()
         source = source_of(*element) if isinstance(element, tuple) else source_of(element)
-        stand_in = tf.zeros(image_spec.shape, image_spec.dtype), tf.zeros(label_spec.shape, label_spec.dtype)
-        found = tried.map(lambda image, label: (image, label, True, ''))
+        stand_in = [tf.zeros(spec.shape, spec.dtype) for spec in specs]
+        found = tried.map(lambda *values: (*values, True, ''))
         return found.concatenate(tf.data.Dataset.from_tensors((*stand_in, False, source))).take(1)
 
     def report(used, sources):
@@ -131,22 +132,23 @@ def _skipping(examples, dataset, example, threads, batch_size, training, skip_co
         lost = tf.boolean_mask(sources, ~used)
         return tf.cond(tf.size(lost) > 0, lambda: [tf.numpy_function(tell, [lost], []), tf.no_op()][1], tf.no_op)
 
-    def without(images, labels, used, sources):
+    def without(*values):
+        *values, used, sources = values
         with tf.control_dependencies([report(used, sources)]):
             sound = tf.where(used)[:, 0]
         if not training:
-            return tf.gather(images, sound), tf.gather(labels, sound)
+            return tuple(tf.gather(value, sound) for value in values)
         some = tf.debugging.Assert(tf.size(sound) > 0, ['no example of a batch can be used', sources])
         with tf.control_dependencies([some]):
             numbers = tf.range(tf.shape(used)[0])
         other = tf.gather(sound, numbers % tf.maximum(tf.size(sound), 1))
         chosen = tf.where(used, tf.cast(numbers, tf.int64), other)
-        return tf.gather(images, chosen), tf.gather(labels, chosen)
+        return tuple(tf.gather(value, chosen) for value in values)
 
     tried = examples.interleave(attempt, cycle_length=16 if threads < 1 else threads, block_length=1,
                                 num_parallel_calls=threads, deterministic=True)
     batches = tried.batch(batch_size, drop_remainder=training).map(without)
-    return batches if training else batches.filter(lambda images, labels: tf.shape(images)[0] > 0)
+    return batches if training else batches.filter(lambda images, *others: tf.shape(images)[0] > 0)
 
 
 def explain(error: Exception, dataset: Dataset, *, training: bool = False, seed: int = 0, start: int = 0,

@@ -1,12 +1,13 @@
 """A trained network as its users see it: images go in, and classes with names and probabilities come out."""
 import os
+from collections.abc import Callable
 
 import numpy as np
 import tensorflow as tf
 
 from datasets import dataset_factory, dataset_utils
 from datasets.registry import DATASETS
-from nets import blueprint, checkpoints, inference, registry
+from nets import checkpoints, inference, registry
 from nets.weights import published
 from preprocessing import preprocessing_factory
 from training import losses, restoring
@@ -42,7 +43,8 @@ class Classifier:
         self.size = config.image_size or (None if trained else row.eval_image_size) or row.default_image_size
         self.preprocessing = config.preprocessing_name or row.preprocessing
         self.class_mode, self._fraction = config.class_mode, config.eval_crop_fraction
-        self._run, self._precision = None, getattr(config, 'precision', 'float32')
+        self._precision = getattr(config, 'precision', 'float32')
+        self._run: Callable[[np.ndarray], tf.Tensor] | None = None
         try:
             preprocessing_factory.get_views(self.preprocessing, crop_fraction=self._fraction)
         except ValueError as error:
@@ -59,7 +61,7 @@ class Classifier:
 
     def probabilities(self, logits: tf.Tensor) -> tf.Tensor:
         """Float32 [batch, classes] of logits: they add up to one, except where an image has any number of classes."""
-        return probabilities_of(logits, self.class_mode)
+        return losses.probabilities(logits, self.class_mode)
 
     def predict(self, images: np.ndarray) -> np.ndarray:
         """The probabilities, float32 [batch, classes], of prepared images, float32 [batch, size, size, channels]."""
@@ -73,15 +75,6 @@ class Classifier:
 def open_classifier(config: ClassifierConfig) -> Classifier:
     """The classifier that a config names; see `Classifier` for the errors."""
     return Classifier(config)
-
-
-def probabilities_of(logits: tf.Tensor, class_mode: str) -> tf.Tensor:
-    """The probabilities of all classes, float32 [batch, classes]; of `binary`, two columns for the one logit."""
-    logits = tf.cast(logits, tf.float32)
-    if class_mode not in losses.SIGMOID:
-        return tf.nn.softmax(logits)
-    second = tf.sigmoid(logits)
-    return tf.concat([1 - second, second], -1) if class_mode == 'binary' else second
 
 
 def _restored(config, row, size):
@@ -98,16 +91,10 @@ def _restored(config, row, size):
     fitting = restoring.fitting(model.by_name, reader.shapes, row.num_classes, channels)
     if fitting != (row.num_classes, channels):
         model = restoring.build(config, fitting[0], size, fitting[1], **head)
-    auxiliary = tuple(f'{scope}/' for scope in blueprint.auxiliary_scopes(model.by_name))
-    wanted = {name: variable for name, variable in model.by_name.items()
-              if name in reader.shapes or not name.startswith(auxiliary)}
     # The accuracies of published weights are those of their averages, where they have some.
     averages = config.moving_average_decay is not None or config.pretrained and any(
         name.endswith(checkpoints.AVERAGE) for name in reader.shapes)
-    missing = checkpoints.restore(reader, wanted, moving_averages=averages,
-                                  hint=f'It must be a checkpoint of {config.model_name}, at {size}x{size}.')
-    if missing:     # which may be: a classifier that a library leaves out
-        raise checkpoints.CheckpointError(f'{reader.path} has no classifier: it lacks {", ".join(missing)}.')
+    restoring.restore(reader, model, averages, f'It must be a checkpoint of {config.model_name}, at {size}x{size}.')
     return model, reader.path
 
 

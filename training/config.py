@@ -10,6 +10,7 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
+from nets import registry
 from training.recipes import QUICKSTART, QUICKSTART_DIR, RECIPES
 from training.settings import GROUPS, Config, ConfigError, flag, numbers, one_of, read_file
 
@@ -343,8 +344,22 @@ class EvalConfig(_TrainedConfig):
       ConfigError: a value is out of range, unknown, or of a feature that no longer exists.
     """
 
-    checkpoint_path: str = flag('/tmp/tfmodel/', 'The checkpoint to evaluate, or a folder: then its newest.', _RUN)
-    eval_dir: str = flag('/tmp/tfmodel/', 'Where the results are written.', _RUN)
+    checkpoint_path: str = flag('/tmp/tfmodel/', 'The checkpoint to evaluate, or a folder: then its newest; or another '
+                                "library's file.", _MOST_USED)
+    pretrained: bool = flag(False, "Evaluate the network's published weights, which are downloaded once.", _MOST_USED)
+    eval_dir: str = flag('/tmp/tfmodel/', 'Where the results are written.', _MOST_USED)
+    predictions: str | None = flag(None, 'Also write what was answered for each image, into FILE.csv or FILE.jsonl.',
+                                   _OUTPUT)
+    report: bool = flag(True, 'Write pictures and report.html (needs matplotlib).', _OUTPUT)
+    all_checkpoints: bool = flag(False, 'Evaluate every checkpoint of the folder, the oldest first, and keep the best '
+                                 'in eval_dir/best.', _RUN)
+    eval_interval_secs: int = flag(0, 'Wait for new checkpoints: look for one after so many seconds, and keep the '
+                                   'best; 0 for not. It ends with the last step of a training of ours.', _RUN,
+                                   minimum=0)
+    timeout: int | None = flag(None, 'Stop waiting after so many seconds without a new one; never if not set.', _RUN,
+                               minimum=1)
+    best_metric: str = flag('accuracy', 'What makes a checkpoint the best.', _RUN,
+                            choices=('accuracy', 'recall_5', 'loss'))
     batch_size: int = flag(100, 'Images at a time.', _RUN, minimum=1)
     max_num_batches: int | None = flag(None, 'Stop after so many batches; all images if not set.', _RUN, minimum=1)
     moving_average_decay: float | None = flag(
@@ -358,6 +373,24 @@ class EvalConfig(_TrainedConfig):
     eval_corners: bool = flag(False, 'inception, vgg: the mean of the crops in the centre and the four corners.', _DATA)
     eval_flip: bool = flag(False, 'The mean of each crop and its mirror image.', _DATA)
     quantize: bool = flag(False, 'Evaluate a quantized graph.', _OLD, instead=_NO_QUANTIZE)
+
+    def __post_init__(self):
+        super().__post_init__()
+        if self.timeout is not None and not self.eval_interval_secs:
+            raise ConfigError('--timeout ends the waiting for new checkpoints: add --eval_interval_secs=60.')
+        if self.pretrained and (self.all_checkpoints or self.eval_interval_secs):
+            raise ConfigError('--pretrained are one checkpoint: leave out --all_checkpoints and --eval_interval_secs.')
+        if self.pretrained and registry.get(self.model_name).weights is None:
+            raise ConfigError(f'--pretrained: there are no published weights of {self.model_name}, only of '
+                              f'{", ".join(registry.list_models(pretrained=True))}.')
+        if self.predictions and not self.predictions.endswith(('.csv', '.jsonl')):
+            raise ConfigError(f'--predictions={self.predictions}: its name must end in .csv or .jsonl.')
+
+    @property
+    def several(self) -> bool:
+        """Whether more than one checkpoint may be evaluated."""
+        return self.all_checkpoints or self.eval_interval_secs > 0
+
 
 
 def train_config(given: Mapping[str, Any]) -> TrainConfig:
@@ -391,6 +424,11 @@ def eval_config(given: Mapping[str, Any]) -> EvalConfig:
     In that case the checkpoint (the quickstart's if none is given) is evaluated as it was trained: the same network,
     size and dataset, on the dataset's held-out split.
     """
+    if given.get('pretrained'):
+        if 'model_name' not in given:
+            raise ConfigError('--pretrained: say of which network, by --model_name; `python -m nets` lists them.')
+        if 'checkpoint_path' in given:
+            raise ConfigError('--pretrained and --checkpoint_path both say which weights to evaluate: give one.')
     if 'dataset_name' in given or 'model_name' in given:
         return EvalConfig(**given)
     checkpoint = given.get('checkpoint_path', QUICKSTART_DIR)

@@ -24,6 +24,11 @@ class Interrupted(RunError):
         self.exit_code = 128 + signal_number
 
 
+def shown(text: str) -> str:
+    """A name for a terminal: what would move its cursor or colour it is left out."""
+    return ''.join(letter if letter.isprintable() else '\N{REPLACEMENT CHARACTER}' for letter in text)
+
+
 class StopSignals:
     """Notes SIGINT and SIGTERM, so that the step under way can end; a second one stops at once."""
 

@@ -90,10 +90,11 @@ def held_out(config) -> datasets.Dataset:
 
 
 def evaluation_batches(config, dataset: datasets.Dataset, size: int, num_shards: int = 1, shard_index: int = 0,
-                       skipped: Skipped | None = None) -> tf.data.Dataset:
+                       skipped: Skipped | None = None, with_sources: bool = False) -> tf.data.Dataset:
     """Batches of one pass: float32 [batch, views, size, size, channels], ready for the network, and int64 [batch].
 
-    `skipped` hears of what is passed over; None stops there instead.
+    `with_sources` adds where the images come from, string [batch]. `skipped` hears of what is passed over; None stops
+    there instead.
     """
     try:
         views = preprocessing_factory.get_views(
@@ -104,7 +105,7 @@ def evaluation_batches(config, dataset: datasets.Dataset, size: int, num_shards:
     return pipeline.make_batches(
         dataset, lambda image, seed: views(image, size, size), config.batch_size, training=False,
         labels_offset=config.labels_offset, num_threads=config.num_preprocessing_threads, num_shards=num_shards,
-        shard_index=shard_index, skip_corrupt=skipped)
+        shard_index=shard_index, skip_corrupt=skipped, with_sources=with_sources)
 
 
 def _preprocessing_name(config):

@@ -23,8 +23,6 @@ from training.records import Records
 from training.records import read as read_records
 from training.trainer import Trainer
 
-_LARGER_IS_BETTER = {'accuracy': True, 'recall_5': True, 'loss': False}
-
 
 class _NotFinite(Exception):
     """A loss or a weight is not a number; the message says what and when."""
@@ -329,7 +327,7 @@ class _Loop:
 
     def _evaluate(self, step, progress):
         """Evaluates, keeps the best; returns whether the training should stop."""
-        config, larger = self.config, _LARGER_IS_BETTER[self.config.best_metric]
+        config, larger = self.config, evaluation.LARGER_IS_BETTER[self.config.best_metric]
         with progress.paused(), self.trainer.averaged():
             figures = evaluation.measure(self.evaluation, self.trainer.model, self.held_out, self.strategy, self._count)
         progress.note(f'step {step}: held-out {self.held_out.split_name}: accuracy {figures["Accuracy"]:.4f}  '
@@ -339,7 +337,7 @@ class _Loop:
         value = found[self.metric]
         if self.chief:
             checkpoints.keep_best(self.prefix, config.train_dir, config.best_metric, value, config.keep_best, larger,
-                                  extra_files=(CONFIG_FILE,))
+                                  extra_files=evaluation.beside(self.prefix))
             self.records.write(step, **found)       # last: by it an evaluation is known to be done
             self.records.flush()
         self.history = [(at, other) for at, other in self.history if at < step] + [(step, value)]

@@ -4,6 +4,15 @@ import tensorflow as tf
 SIGMOID = ('binary', 'multilabel')      # the class modes in which each logit stands for itself
 
 
+def probabilities(logits: tf.Tensor, class_mode: str) -> tf.Tensor:
+    """The probabilities of all classes, float32 [batch, classes]; of `binary`, two columns for the one logit."""
+    logits = tf.cast(logits, tf.float32)
+    if class_mode not in SIGMOID:
+        return tf.nn.softmax(logits)
+    yes = tf.sigmoid(logits)
+    return tf.concat([1 - yes, yes], -1) if class_mode == 'binary' else yes
+
+
 def hard_targets(labels: tf.Tensor, class_mode: str, num_classes: int) -> tf.Tensor:
     """The classes of images as probabilities, float32 [batch, num_classes].
 

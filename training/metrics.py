@@ -214,7 +214,8 @@ def bootstrap(cells: np.ndarray, counts: np.ndarray, num_classes: int) -> dict[s
     found = [averages(per_class(cells // num_classes, cells % num_classes, random.multinomial(total, counts / total),
                                 num_classes)) for _ in range(resamples)]
     ends = [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2]
-    return {name: np.quantile([one[name] for one in found], ends).tolist() for name in ('macro_f1', 'balanced_accuracy')}
+    return {name: np.quantile([one[name] for one in found], ends).tolist()
+            for name in ('macro_f1', 'balanced_accuracy')}
 
 
 def _mean(values: Sequence[float | None]) -> float | None:

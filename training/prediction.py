@@ -19,8 +19,8 @@ from datasets import DatasetError, decode_image, image_folder
 from datasets.provider import READ_ERRORS, reason
 from training import classifier
 from training.classifier import Classifier
-from training.console import Interrupted, RunError, StopSignals
-from training.extract_shards import writing
+from training.console import Interrupted, RunError, StopSignals, shown
+from training.output_file import OutputFile
 from training.predict_config import STDIN, PredictConfig
 from training.progress import Progress
 
@@ -79,7 +79,7 @@ def predict(config: PredictConfig, operands: Sequence[str], stdin: IO[bytes] | N
         + (f', names from {network.names_from}' if network.names_from else ', which have no names (--labels_file)')
         + f', images at {network.size}x{network.size}.')
     began, to_terminal = time.monotonic(), not config.output and (stdout or sys.stdout).isatty()
-    with _File(config.output, stdout or sys.stdout.buffer) as out, StopSignals() as stop, \
+    with OutputFile(config.output, stdout or sys.stdout.buffer) as out, StopSignals() as stop, \
             contextlib.closing(Progress(None, 0, config.batch_size, 'batch')) as progress:
         writer = _WRITERS[config.output_format](out, network.class_names)
         done = unreadable = 0
@@ -181,11 +181,6 @@ def _top(names, probabilities, top_k):
     return [Prediction(*row) for row in zip(names, order.tolist(), best.tolist(), strict=True)]
 
 
-def shown(text: str) -> str:
-    """A name for a terminal: what would move its cursor or colour it is left out."""
-    return ''.join(letter if letter.isprintable() else '\N{REPLACEMENT CHARACTER}' for letter in text)
-
-
 class _Table:
     """A line for each class, for people."""
 
@@ -244,41 +239,3 @@ class _JsonLines:
 
 
 _WRITERS = {'table': _Table, 'csv': _Csv, 'jsonl': _JsonLines}
-
-
-class _File:
-    """A file that has its name only when it is whole; until then it is `part`. Names of files stay the bytes they are.
-
-    Without a path, standard output.
-    """
-
-    def __init__(self, path: str | None, stdout: IO[bytes]):
-        self._path, self.part = path, f'{path}.part' if path else ''
-        with self._writing():
-            self._file = open(self.part, 'wb') if path else stdout
-
-    def _writing(self):
-        # What a closed standard output means is for `console.run` to say.
-        return writing(self._path, then='') if self._path else contextlib.nullcontext()
-
-    def write(self, text: str) -> None:
-        """Writes text."""
-        with self._writing():
-            self._file.write(text.encode('utf-8', 'surrogateescape'))
-
-    def flush(self) -> None:
-        """Lets others see what was written."""
-        with self._writing():
-            self._file.flush()
-
-    def __enter__(self) -> '_File':
-        return self
-
-    def __exit__(self, kind, *unused) -> None:
-        if not self._path:
-            return
-        # What went wrong first is told.
-        with self._writing() if kind is None else contextlib.suppress(OSError):
-            self._file.close()
-            if kind is None:
-                os.replace(self.part, self._path)

@@ -4,7 +4,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from nets import checkpoints, registry, weights
+from nets import blueprint, checkpoints, registry, weights
 from nets.model import Model
 from training.config import ConfigError
 from training.trainer import padding_arguments
@@ -49,3 +49,17 @@ def fitting(variables: Mapping[str, tf.Variable], shapes: Mapping[str, tuple[int
             if len(here) == 4 and here[:2] + here[3:] == there[:2] + there[3:] and here[2] == channels:
                 wanted_channels = there[2]
     return wanted_classes, wanted_channels
+
+
+def restore(reader: checkpoints.Reader | checkpoints.Values, model: Model, moving_averages: bool, hint: str) -> None:
+    """Gives a network the weights; an auxiliary classifier, which training alone uses, may be missing in them.
+
+    Raises:
+      CheckpointError: they do not fit; `hint` is put after the reason.
+    """
+    auxiliary = tuple(f'{scope}/' for scope in blueprint.auxiliary_scopes(model.by_name))
+    wanted = {name: variable for name, variable in model.by_name.items()
+              if name in reader.shapes or not name.startswith(auxiliary)}
+    missing = checkpoints.restore(reader, wanted, moving_averages=moving_averages, hint=hint)
+    if missing:     # which may be: a classifier that a library leaves out
+        raise checkpoints.CheckpointError(f'{reader.path} has no classifier: it lacks {", ".join(missing)}.')
