@@ -38,7 +38,7 @@ setup(
         'yaml': ['pyyaml>=6'],
         'wandb': ['wandb>=0.16'],
         'openvino': ['openvino>=2024.0'],
-        'test': ['pytest>=8', 'pytest-xdist>=3.5', 'scikit-learn>=1.4', 'matplotlib>=3.8',
+        'test': ['pytest>=8', 'pytest-xdist>=3.5', 'playwright>=1.40', 'scikit-learn>=1.4', 'matplotlib>=3.8',
                  'safetensors>=0.5', 'pyyaml>=6', 'openvino>=2024.0', 'tensorflow-datasets>=4.9.7',
                  'importlib_resources', 'apache-beam>=2.60', 'ruff>=0.9', 'mypy>=1.13', 'setuptools>=77'],
     },
