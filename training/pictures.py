@@ -98,7 +98,7 @@ def _matrix(names, labels, answers, counts):
 
 
 def _pairs(names, pairs):
-    figure = _figure(8, 0.28 * len(pairs) + 1.1)
+    figure = _figure(5.6, 0.28 * len(pairs) + 1.1)
     axes = figure.subplots()
     texts = [f'{short(names[label])} → {short(names[answer])}' for label, answer, _ in pairs]
     bars = axes.barh(range(len(pairs)), [count for *_, count in pairs], color=_RED)
@@ -139,7 +139,7 @@ def _class_bars(names, of_classes):
     title = 'Precision and recall, by F1'
     if len(order) > _LABELLED:
         title, order = f'Precision and recall of the {_LABELLED} classes with the lowest F1', order[:_LABELLED]
-    figure = _figure(8, 0.36 * len(order) + 1.3)
+    figure = _figure(5.6, 0.36 * len(order) + 1.3)
     axes, places = figure.subplots(), np.arange(len(order))
     axes.barh(places - 0.2, of_classes.precision[order], 0.38, color=_BLUE, label='precision')
     axes.barh(places + 0.2, of_classes.recall[order], 0.38, color=_RED, label='recall')

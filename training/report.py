@@ -49,12 +49,13 @@ p.dim, figcaption, td.dim, th { color: var(--dim); }
 table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums; }
 th { position: sticky; top: 0; background: var(--soft); font-weight: 600; text-align: right; }
 th, td { padding: .3rem .7rem; border-bottom: 1px solid var(--line); text-align: right; white-space: nowrap; }
-th:first-child, td:first-child { text-align: left; }
-td.name { text-align: left; white-space: normal; min-width: 8rem; }
-figure { margin: 0 0 1.2rem; } figure.picture img { max-width: 100%; height: auto; border-radius: .5rem;
-  background: #fff; }
+th.name, td.name { text-align: left; } td.name { white-space: normal; min-width: 8rem; }
+.pictures { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(26rem, 100%), 1fr)); gap: 1.2rem;
+  align-items: start; }
+figure { margin: 0; min-width: 0; } .pictures div { overflow-x: auto; border-radius: .5rem; background: #fff; }
+.pictures img { display: block; max-width: max(100%, 30rem); height: auto; margin: auto; }
 .samples { display: grid; grid-template-columns: repeat(auto-fill, minmax(8.5rem, 1fr)); gap: .8rem; }
-.samples figure { margin: 0; } .samples img { width: 100%; aspect-ratio: 1; object-fit: contain; border-radius: .4rem;
+.samples img { width: 100%; aspect-ratio: 1; object-fit: contain; border-radius: .4rem;
   background: var(--soft); image-rendering: auto; }
 .samples figcaption { font-size: .85rem; line-height: 1.3; } .wrong { color: var(--bad); }
 dl { display: grid; grid-template-columns: max-content 1fr; gap: .2rem 1rem; } dt { color: var(--dim); }
@@ -94,10 +95,10 @@ def _page(results, findings, drawn):
         f'<p class="dim">{results["num_images"]:,} images at {results["image_size"]}x{results["image_size"]}{step}; '
         f'{_text(os.path.basename(results["checkpoint"]))}; {_text(results["time"][:16].replace("T", " "))}</p>',
         _figures(results)]
-    for name, caption in _PICTURES.items():
-        if name in drawn:
-            body.append(f'<figure class="picture"><img src="{_uri(drawn[name], "png")}" alt="{_text(caption)}">'
-                        f'<figcaption>{_text(caption)}</figcaption></figure>')
+    body.append('<div class="pictures">' + '\n'.join(
+        f'<figure><div tabindex="0"><img src="{_uri(drawn[name], "png")}" alt="{_text(caption)}"></div>'
+        f'<figcaption>{_text(caption)}</figcaption></figure>' for name, caption in _PICTURES.items() if name in drawn)
+        + '</div>')
     for heading, samples in (('The most confident mistakes', findings.mistakes),
                              ('The most uncertain', findings.uncertain)):
         if samples:
@@ -166,8 +167,8 @@ def _number(value):
 
 
 def _table(heads, rows):
-    head = ''.join(f'<th scope="col">{_text(name)}</th>' for name in heads)
     kinds = [' class="name"' if name in ('class', 'answer') else '' for name in heads]
+    head = ''.join(f'<th scope="col"{kind}>{_text(name)}</th>' for kind, name in zip(kinds, heads, strict=True))
     body = ''.join('<tr>' + ''.join(f'<td{kind}>{_text(cell)}</td>' for kind, cell in zip(kinds, row, strict=True))
                    + '</tr>' for row in rows)
     return f'<div class="wide" tabindex="0"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
