@@ -385,6 +385,9 @@ class EvalConfig(_TrainedConfig):
                               f'{", ".join(registry.list_models(pretrained=True))}.')
         if self.predictions and not self.predictions.endswith(('.csv', '.jsonl')):
             raise ConfigError(f'--predictions={self.predictions}: its name must end in .csv or .jsonl.')
+        if self.predictions and self.several:
+            raise ConfigError('--predictions are of one checkpoint: leave out --all_checkpoints and '
+                              '--eval_interval_secs.')
 
     @property
     def several(self) -> bool:

@@ -36,6 +36,9 @@ LARGER_IS_BETTER = {'accuracy': True, 'recall_5': True, 'loss': False}
 _RESULT_OF = {'accuracy': 'Accuracy', 'recall_5': 'Recall_5', 'loss': 'loss'}
 _MATRIX_UP_TO = 100     # classes, of which the results hold the whole confusion matrix
 _PAIRS = 50             # of classes that were taken for one another that are told
+# The settings that make figures differ, for the table.
+_TELLING = ('class_mode', 'labels_offset', 'preprocessing_name', 'eval_crop_fraction', 'eval_corners', 'eval_flip',
+            'max_num_batches')
 _SAMPLES = 24           # images of each kind that are kept for the report
 
 
@@ -78,6 +81,7 @@ def evaluate(config: EvalConfig, say: Callable[[str], None] = print) -> dict:
       RunError: the network answers what is no number, or a file cannot be written; Interrupted after Ctrl-C or SIGTERM
         while waiting for a checkpoint.
     """
+    _rows(config.eval_dir)      # what cannot be added to is better known before the work than after it
     dataset = held_out(config) if config.dataset_split_name is None else open_dataset(config)
     evaluation = _Evaluation(config, dataset, say)
     if not config.several:
@@ -89,7 +93,7 @@ def evaluate(config: EvalConfig, say: Callable[[str], None] = print) -> dict:
         try:
             results = evaluation.of(path)
         except checkpoints.CheckpointError:
-            if tf.io.gfile.exists(f'{path}.index') or not config.eval_interval_secs:
+            if tf.io.gfile.exists(f'{path}.index'):
                 raise
             say(f'{path} was removed before it was evaluated.')     # the training goes on
             continue
@@ -119,15 +123,14 @@ def _checkpoints(config, say) -> Iterator[str]:
     Without `all_checkpoints` the waiting begins with the newest.
     """
     folder, seen = config.checkpoint_path, set()
-    trained = load_train_config(folder) if os.path.isdir(folder) else None
     if not config.eval_interval_secs:
         found = checkpoints.kept(folder)
         if not found:
             raise checkpoints.CheckpointError(f'There is no checkpoint in {folder}.')
         yield from reversed(found)
         return
-    last = schedules.last_step(trained, open_dataset(trained).num_samples, trained.num_clones) if trained else None
-    changed = time.monotonic()
+    say(f'Looking for new checkpoints in {folder}, every {config.eval_interval_secs} s; Ctrl-C ends it.')
+    changed, last = time.monotonic(), None
     with StopSignals() as stop:
         while True:
             new = [path for path in reversed(checkpoints.kept(folder)) if path not in seen]
@@ -137,6 +140,7 @@ def _checkpoints(config, say) -> Iterator[str]:
                 seen.add(path)
                 yield path
                 changed = time.monotonic()
+                last = last or _last_step(folder)
             if stop.signal:
                 raise Interrupted('Stopped waiting; the results so far are in '
                                   f'{os.path.join(config.eval_dir, TABLE_FILE)}.', stop.signal)
@@ -147,6 +151,15 @@ def _checkpoints(config, say) -> Iterator[str]:
                 return
             if not new:
                 _wait(config.eval_interval_secs, stop)
+
+
+def _last_step(folder):
+    """The step at which the training in a folder ends; None where nothing tells."""
+    trained = load_train_config(folder)
+    if trained is None:
+        return None
+    samples = open_dataset(trained).num_samples if trained.num_epochs else 0
+    return schedules.last_step(trained, samples, trained.num_clones * max(1, len(trained.workers())))
 
 
 def _wait(seconds, stop):
@@ -175,9 +188,10 @@ class _Evaluation:
             if '://' not in path:
                 reader = restoring.read_weights(path, row, averages)    # a training may have gone on and removed it
         config = self.config
+        # The accuracies of published weights are those of their averages, where they have some.
+        averages = averages or config.pretrained and any(name.endswith(checkpoints.AVERAGE) for name in reader.shapes)
         restoring.restore(
-            reader, model, averages or config.pretrained and any(
-                name.endswith(checkpoints.AVERAGE) for name in reader.shapes),
+            reader, model, averages,
             f'It must be a checkpoint of {config.model_name} with {self.dataset.num_classes - config.labels_offset} '
             f'classes (--labels_offset={config.labels_offset}) and {model.channels} channels, at '
             f'{self.size}x{self.size}.')
@@ -364,7 +378,9 @@ def _writer(path, names, mode, offset):
                    'predicted_class': ';'.join(names[one] for one in said),
                    'probability': float(f'{row.max():.6g}'),
                    'probability_of_class': float(f'{row[has].min() if len(has) else 0:.6g}'),
-                   'right': list(has) == list(said)}
+                   'right': list(has) == list(said),
+                   **{f'{what}_{rank}': value for rank, one in enumerate(np.argsort(-row, kind='stable')[1:5], 2)
+                      for what, value in (('class', names[one]), ('probability', float(f'{row[one]:.6g}')))}}
 
     with OutputFile(path, sys.stdout.buffer) as file:
         if path.endswith('.csv'):
@@ -386,21 +402,30 @@ def _writer(path, names, mode, offset):
         yield write
 
 
+def _rows(folder):
+    """The table of all runs in a folder; RunError where a file of its name is something else."""
+    path = os.path.join(folder, TABLE_FILE)
+    if not tf.io.gfile.exists(path):
+        return []
+    with tf.io.gfile.GFile(path, 'rb') as file:
+        try:
+            rows = list(csv.DictReader(io.StringIO(file.read().decode('utf-8'), newline=''), strict=True))
+        except (UnicodeDecodeError, csv.Error):
+            rows = [{}]
+    # A row with more or fewer cells than there are columns has None among its names or values.
+    if any('checkpoint' not in row or None in row or None in row.values() for row in rows):
+        raise RunError(f'{path} is no table of evaluations: move it away, or use another --eval_dir.')
+    return rows
+
+
 def _add_row(folder, results):
     """Adds the run to the table of all runs in the folder, whole or not at all; other columns of old rows stay."""
     row = {name: value for name, value in results.items() if isinstance(value, str | int | float | None)}
     for name, (low, high) in results['confidence_intervals'].items():
         row.update({f'{name}_low': low, f'{name}_high': high})
     row['skipped'] = len(results.get('skipped', ()))
-    path, old = os.path.join(folder, TABLE_FILE), []
-    if tf.io.gfile.exists(path):
-        with tf.io.gfile.GFile(path, 'rb') as file:
-            try:
-                old = list(csv.DictReader(io.StringIO(file.read().decode('utf-8'), newline=''), strict=True))
-            except (UnicodeDecodeError, csv.Error):
-                old = [{}]
-        if old and 'checkpoint' not in old[0]:
-            raise RunError(f'{path} is no table of evaluations: move it away, or use another --eval_dir.')
+    row.update({name: results['settings'][name] for name in _TELLING})
+    old = _rows(folder)
     text = io.StringIO()
     writer = csv.DictWriter(text, list(dict.fromkeys([*(name for one in old for name in one), *row])),
                             lineterminator='\n')

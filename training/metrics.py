@@ -13,6 +13,9 @@ BINS = 15               # of the calibration error, as in arXiv:1706.04599
 CONFIDENCE = 0.95
 _Z = 1.959963984540054  # the normal distribution's quantile for that
 _RESAMPLES = 1000       # of the bootstrap
+# How the intervals are made, for those who read the results.
+METHOD = {'level': CONFIDENCE, 'of shares': 'Wilson score',
+          'of macro_f1 and balanced_accuracy': 'bootstrap: percentiles of resampled images'}
 _THRESHOLD = 0.5        # from which on a sigmoid says yes
 
 
@@ -80,7 +83,7 @@ class Answers:
             found.update(roc_auc=roc_auc(labels == 1, last), average_precision=average_precision(labels == 1, last))
         order = np.argsort(-counts, kind='stable')
         wrong = [cell for cell in order if cells[cell] // self.num_classes != cells[cell] % self.num_classes]
-        return {**found, 'confidence_intervals': intervals, 'per_class': of_classes,
+        return {**found, 'confidence_intervals': intervals, 'confidence_method': METHOD, 'per_class': of_classes,
                 'calibration': reliability(confidence, right),
                 'confused': [(int(cells[cell] // self.num_classes), int(cells[cell] % self.num_classes),
                               int(counts[cell])) for cell in wrong],
@@ -105,6 +108,7 @@ class Answers:
             'calibration_error': calibration_error(confidence.ravel(), right.ravel()),
             'roc_auc': _mean(aucs), 'average_precision': _mean(precisions),
             'confidence_intervals': {'subset_accuracy': wilson(int(exact.sum()), len(exact))},
+            'confidence_method': METHOD,
             'per_class': of_classes, 'roc_auc_of_classes': aucs,
             'calibration': reliability(confidence.ravel(), right.ravel())}
 

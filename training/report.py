@@ -18,12 +18,12 @@ _CLASSES = 1000     # that are listed; the results have all
 _SIDE = 160         # pixels of the images of samples
 
 _TITLES = {
-    'Accuracy': 'Accuracy', 'Recall_5': 'Among the first five', 'subset_accuracy': 'All labels right',
-    'balanced_accuracy': 'Balanced accuracy', 'macro_f1': 'F1, mean of classes', 'macro_precision': 'Precision, mean',
-    'macro_recall': 'Recall, mean', 'weighted_f1': 'F1, by images', 'weighted_precision': 'Precision, by images',
-    'weighted_recall': 'Recall, by images', 'micro_f1': 'F1, all labels', 'micro_precision': 'Precision, all labels',
-    'micro_recall': 'Recall, all labels', 'log_loss': 'Log loss', 'calibration_error': 'Calibration error',
-    'roc_auc': 'Area under ROC', 'average_precision': 'Average precision'}
+    'Accuracy': 'Accuracy', 'Recall_5': 'Top-5 accuracy', 'subset_accuracy': 'All labels right',
+    'balanced_accuracy': 'Balanced accuracy', 'macro_f1': 'Macro F1', 'macro_precision': 'Macro precision',
+    'macro_recall': 'Macro recall', 'weighted_f1': 'Weighted F1', 'weighted_precision': 'Weighted precision',
+    'weighted_recall': 'Weighted recall', 'micro_f1': 'Micro F1', 'micro_precision': 'Micro precision',
+    'micro_recall': 'Micro recall', 'log_loss': 'Log loss', 'calibration_error': 'Calibration error',
+    'roc_auc': 'ROC AUC', 'average_precision': 'Average precision'}
 _NO_SHARES = ('log_loss', 'calibration_error', 'roc_auc', 'average_precision')
 _PICTURES = {
     'confusion_matrix': 'The confusion matrix: a row for each class, a column for each answer.',
@@ -153,7 +153,7 @@ def _tables(results) -> Iterable[str]:
     more = f' (the first {_CLASSES:,} of {len(rows):,})' if len(rows) > _CLASSES else ''
     yield f'<h2>Classes{more}</h2>'
     areas = any('roc_auc' in row for row in rows)
-    yield _table(['class', 'images', 'precision', 'recall', 'F1', *(['area under ROC'] if areas else [])],
+    yield _table(['class', 'images', 'precision', 'recall', 'F1', *(['ROC AUC'] if areas else [])],
                  [[row['class'], f'{row["images"]:,}', f'{row["precision"]:.3f}', f'{row["recall"]:.3f}',
                    f'{row["f1"]:.3f}', *([_number(row.get('roc_auc'))] if areas else [])] for row in rows[:_CLASSES]])
     if results.get('confused'):
