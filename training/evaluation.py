@@ -134,10 +134,9 @@ def _checkpoints(config, say) -> Iterator[str]:
     with StopSignals() as stop:
         while True:
             new = [path for path in reversed(checkpoints.kept(folder)) if path not in seen]
-            if new and not config.all_checkpoints:
-                new = new[-1:]      # those before it were replaced while another was evaluated
-            for path in new:
-                seen.add(path)
+            seen.update(new)
+            # Without `all_checkpoints` those are left out that a newer one replaced before they were looked at.
+            for path in new if config.all_checkpoints else new[-1:]:
                 yield path
                 changed = time.monotonic()
                 last = last or _last_step(folder)
