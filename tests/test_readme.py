@@ -23,12 +23,14 @@ import tensorflow as tf
 import nets.keras_model  # noqa: F401
 from datasets.registry import DATASETS
 from nets import registry
-from training import config, convert_config, evaluation, extract_config, flags, importing
+from training import config, convert_config, evaluation, extract_config, flags, importing, predict_config
 
 ROOT = pathlib.Path(__file__).parent.parent
 DOCUMENTS = ['README.md', *sorted(path.relative_to(ROOT).as_posix() for path in ROOT.glob('docs/*.md'))]
 SCRIPTS = {'train_image_classifier.py': (config.TrainConfig, config.train_config),
            'eval_image_classifier.py': (config.EvalConfig, config.eval_config),
+           'predict_image_classifier.py': (predict_config.PredictConfig,
+                                           lambda given: predict_config.PredictConfig(**given)),
            'extract_endpoints.py': (extract_config.ExtractConfig, extract_config.extract_config),
            'import_weights.py': (importing.ImportConfig, lambda given: importing.ImportConfig(**given)),
            'download_and_convert_data.py': (convert_config.ConvertConfig,
@@ -166,7 +168,7 @@ def test_command(words):
 
 def check_flags(words):
     settings, make = SCRIPTS[words[0]]
-    given = flags.parse(settings, words, '')
+    given, _ = flags.parse_with_operands(settings, words, '', '')
     if given.get('model_name') in registry.NETWORKS:    # others are the reader's own
         make(given)
 
@@ -187,6 +189,8 @@ def test_flags_in_the_text():
     known |= {'help', 'image_size', 'num_classes', 'with', 'logdir', 'runner', 'project',
               'multi_label'}  # of `nets`, other programs
     known |= {name for path in ROOT.glob('benchmarks/*.py') for name in re.findall(r"'--(\w+)'", path.read_text())}
+    known |= set('model num sched warmup epochs opt lr weight amp mixup cutmix smoothing aa reprob grad clip resume '
+                 'experiment topk results'.split())     # timm's
     named = [name for document in DOCUMENTS for name in re.findall(r'--(\w+)', prose(document))]
     assert 'num_clones' in named and set(named) <= known
 
@@ -284,6 +288,12 @@ def test_extracting_features(folder):
 def test_coming_from_tf_slim(folder):
     run_document('docs/coming_from_tf_slim.md', folder)
     assert value(folder / 'runs/old', 'global_step') == 100
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('peer', ['timm', 'keras'])
+def test_coming_from_a_peer(folder, peer):
+    run_document(f'docs/coming_from_{peer}.md', folder)
 
 
 @pytest.mark.slow
