@@ -122,4 +122,5 @@ def make_optimizer(config: TrainConfig, rate, variables: list[tf.Variable], scal
 
 def slot_variables(optimizer: keras.optimizers.Optimizer, ending: str) -> list:
     """An optimizer's slots of one kind, in the order of the variables that it was built for."""
-    return [variable for variable in optimizer.variables if variable.name.endswith(f'_{ending}')]
+    # Keras 3.3 gives the slots of Adagrad and FTRL no name of the variable before it.
+    return [variable for variable in optimizer.variables if f'_{variable.name}'.endswith(f'_{ending}')]
