@@ -5,7 +5,7 @@ from setuptools import find_packages, setup
 
 ROOMS = ['nets', 'datasets', 'preprocessing', 'training']
 SCRIPTS = ['train_image_classifier', 'eval_image_classifier', 'predict_image_classifier', 'extract_endpoints',
-           'import_weights', 'download_and_convert_data']
+           'export_inference_graph', 'import_weights', 'download_and_convert_data']
 
 setup(
     name='slim-zoo',

@@ -86,7 +86,7 @@ class Config:
             _check(field, getattr(self, field.name))
         name = getattr(self, 'model_name', None)
         if name is not None:
-            check_model_name(name)
+            check_model_name(name, videos=getattr(self, 'is_video_model', None) is not None)
 
     def to_json(self) -> str:
         """The settings as JSON text, one key a flag, without those that only old command lines have."""
@@ -95,13 +95,13 @@ class Config:
         return json.dumps(settings, indent=2) + '\n'
 
 
-def check_model_name(name: str) -> None:
-    """Raises ConfigError where there is no network of that name, or it does not take images."""
+def check_model_name(name: str, videos: bool = False) -> None:
+    """Raises ConfigError where there is no network of that name, or it takes `videos` and they are not expected."""
     try:
         network = registry.get(name)
     except ValueError as error:
         raise ConfigError(f'--model_name={name}: {error}') from None
-    if network.frames:
+    if network.frames and not videos:
         raise ConfigError(f'--model_name={name}: it takes videos; this program reads images.')
 
 
