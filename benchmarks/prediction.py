@@ -48,6 +48,8 @@ def write(path, names, probabilities):
 
 def timm_way(model, precision, folder, out):
     """As timm's own script for inference does."""
+    from peers import import_torchvision
+    import_torchvision()
     import timm
     import torch
     from timm.data import create_dataset, create_loader, resolve_data_config

@@ -291,6 +291,15 @@ def test_coming_from_tf_slim(folder):
 
 
 @pytest.mark.slow
+def test_predicting(folder):
+    run_document('docs/predicting.md', folder, shown=False)
+    assert len((folder / 'found.csv').read_text().splitlines()) == 21
+    assert len((folder / 'found.jsonl').read_text().splitlines()) == 20
+    assert sorted(path.name for path in (folder / 'why').iterdir()) == [
+        '1.gradcam.png', '1.occlusion.png', '2.gradcam.png', '3.gradcam.png', '4.gradcam.png']
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize('peer', ['timm', 'keras'])
 def test_coming_from_a_peer(folder, peer):
     run_document(f'docs/coming_from_{peer}.md', folder)

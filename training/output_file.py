@@ -1,6 +1,8 @@
 """A file of results that grows while the work goes on, and has its name only when it is whole."""
 import contextlib
+import io
 import os
+import sys
 from typing import IO
 
 from training.extract_shards import writing
@@ -11,16 +13,16 @@ class OutputFile:
 
     Args:
       path: of the file; None for `stdout`, which is not closed.
-      stdout: takes bytes.
+      stdout: in place of the process's own; it takes bytes, or else text.
 
     Raises:
       RunError: it cannot be written, in all methods.
     """
 
-    def __init__(self, path: str | None, stdout: IO[bytes]):
+    def __init__(self, path: str | None, stdout: IO | None = None):
         self._path, self.part = path, f'{path}.part' if path else ''
         with self._writing():
-            self._file = open(self.part, 'wb') if path else stdout
+            self._file = open(self.part, 'wb') if path else stdout or getattr(sys.stdout, 'buffer', sys.stdout)
 
     def _writing(self):
         # What a closed standard output means is for `console.run` to say.
@@ -29,7 +31,8 @@ class OutputFile:
     def write(self, text: str) -> None:
         """Writes text."""
         with self._writing():
-            self._file.write(text.encode('utf-8', 'surrogateescape'))
+            takes_text = isinstance(self._file, io.TextIOBase)
+            self._file.write(text if takes_text else text.encode('utf-8', 'surrogateescape'))
 
     def flush(self) -> None:
         """Lets others see what was written."""

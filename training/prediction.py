@@ -79,7 +79,7 @@ def predict(config: PredictConfig, operands: Sequence[str], stdin: IO[bytes] | N
         + (f', names from {network.names_from}' if network.names_from else ', which have no names (--labels_file)')
         + f', images at {network.size}x{network.size}.')
     began, to_terminal = time.monotonic(), not config.output and (stdout or sys.stdout).isatty()
-    with OutputFile(config.output, stdout or sys.stdout.buffer) as out, StopSignals() as stop, \
+    with OutputFile(config.output, stdout) as out, StopSignals() as stop, \
             contextlib.closing(Progress(None, 0, config.batch_size, 'batch')) as progress:
         writer = _WRITERS[config.output_format](out, network.class_names)
         done = unreadable = 0
