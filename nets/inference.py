@@ -8,7 +8,7 @@ they are, and so do those of the networks of videos.
 import copy
 import pathlib
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -30,16 +30,18 @@ class Folded(tf.Module):
     Args:
       model: the network, with its weights.
       dtype: what is computed in: `tf.float32`, or `tf.bfloat16` for processors that have it.
+      also: from the outputs and the end points to further tensors that `graph_def` is to give, for those who export it.
 
     Raises:
       ValueError: the type is not a float type of TensorFlow's.
 
     Attributes:
-      graph_def: the frozen graph, from `images` to `outputs`.
+      graph_def: the frozen graph, from `images` to `outputs`, and to what `also` returned.
       folded, left: how many batch norms were folded, and the names of the ops of those that were not.
     """
 
-    def __init__(self, model: Model, dtype: tf.DType = tf.float32):
+    def __init__(self, model: Model, dtype: tf.DType = tf.float32,
+                 also: Callable[[tf.Tensor, Mapping[str, tf.Tensor]], Iterable[tf.Tensor]] = lambda outputs, ends: ()):
         super().__init__(name=model.name)
         dtype = tf.as_dtype(dtype)
         if dtype not in (tf.float32, tf.bfloat16, tf.float16):
@@ -51,10 +53,11 @@ class Folded(tf.Module):
             constant = copy.copy(model)
             constant.by_name = {name: tf.constant(value) for name, value in values.items()}
             images = tf.compat.v1.placeholder(tf.float32, shape, 'images')
-            outputs, _ = constant.build(tf.cast(images, dtype), False)
-            tf.identity(tf.cast(outputs, tf.float32), name='outputs')
+            outputs, end_points = constant.build(tf.cast(images, dtype), False)
+            outputs = tf.identity(tf.cast(outputs, tf.float32), name='outputs')
+            ends = [outputs.op, *(tensor.op for tensor in also(outputs, end_points))]
         # Objects that TensorFlow does not track: they are no part of a SavedModel.
-        self.graph_def, self.folded, left = _fold(graph.as_graph_def(), graph.get_tensor_by_name('outputs:0').op)
+        self.graph_def, self.folded, left = _fold(graph.as_graph_def(), ends)
         self.left = tuple(left)
         self._images = tf.TensorSpec(shape, name='images')
         self._probabilities = bool(model.num_classes)
@@ -99,13 +102,22 @@ def to_openvino(model: Model, dtype: tf.DType = tf.float32, hint: str = 'THROUGH
         'PERFORMANCE_HINT': hint})
 
 
-def convert_to_openvino(model: Model) -> Any:
-    """The folded network as an `openvino.Model`, which `openvino.save_model` writes; raises as `to_openvino` does."""
+def convert_to_openvino(model: Model | tf.compat.v1.GraphDef) -> Any:
+    """The folded network as an `openvino.Model`, which `openvino.save_model` writes; raises as `to_openvino` does.
+
+    Args:
+      model: the network, with its weights; or the graph of one that is folded already.
+    """
     openvino = _openvino()
     with tempfile.TemporaryDirectory() as folder:
         path = pathlib.Path(folder, 'folded.pb')
-        path.write_bytes(Folded(model).graph_def.SerializeToString())
+        path.write_bytes((Folded(model).graph_def if isinstance(model, Model) else model).SerializeToString())
         return openvino.convert_model(path)
+
+
+def part(graph_def: tf.compat.v1.GraphDef, outputs: Iterable[str]) -> tf.compat.v1.GraphDef:
+    """The part of a graph that these nodes need, and themselves."""
+    return _kept({node.name: node for node in graph_def.node}, outputs, graph_def.versions)
 
 
 def _openvino():
@@ -116,10 +128,10 @@ def _openvino():
     return openvino
 
 
-def _fold(graph_def, output):
-    """The nodes that `output` needs, with constants cast and batch norms folded; and what became of the latter."""
+def _fold(graph_def, outputs):
+    """The nodes that `outputs` need, with constants cast and batch norms folded; and what became of the latter."""
     nodes, folded, left = {node.name: node for node in graph_def.node}, 0, []
-    needed = _behind(output)
+    needed = _behind(outputs)
 
     def constant(name, value, dtype):
         nodes[name] = tf.compat.v1.NodeDef(name=name, op='Const')
@@ -147,18 +159,22 @@ def _fold(graph_def, output):
             nodes[op.name].attr['T'].type = dtype.as_datatype_enum
             nodes[op.name].attr['data_format'].s = op.get_attr('data_format')
             folded += 1
-    kept, asked = {}, [output.name]
+    return _kept(nodes, [op.name for op in outputs], graph_def.versions), folded, left
+
+
+def _kept(nodes, outputs, versions):
+    kept, asked = {}, list(outputs)
     while asked:
         name = asked.pop().lstrip('^').partition(':')[0]
         if name not in kept:
             kept[name] = nodes[name]
             asked += nodes[name].input
-    return tf.compat.v1.GraphDef(node=kept.values(), versions=graph_def.versions), folded, left
+    return tf.compat.v1.GraphDef(node=kept.values(), versions=versions)
 
 
-def _behind(output):
-    """Name -> op, of all that an op needs and itself."""
-    found, asked = {}, [output]
+def _behind(outputs):
+    """Name -> op, of all that these ops need and themselves."""
+    found, asked = {}, list(outputs)
     while asked:
         op = asked.pop()
         if op.name not in found:
