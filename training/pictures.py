@@ -10,12 +10,13 @@ from training.evaluation import Findings, Sample
 
 _BLUE, _RED, _GREY = '#1f6fb4', '#d1495b', '#5a5a5a'   # told apart by those who see no red or green too
 _LABELLED = 30      # classes, up to which a matrix and bars have names
-_NUMBERED = 15      # ... and numbers
+_NUMBERED = 20      # ... and numbers
 _MATRIX = 400       # classes, up to which a matrix can be seen
-_PAIRS = 20
+_PAIRS = 20         # bars, where there are too many classes or pairs for all
+_WIDTH = 4.8        # inches, in which letters can be read on a phone
 _COLUMNS = 6
-_DOTS = 110         # an inch
-_LONGEST = 28       # letters of a name
+DOTS = 160          # an inch
+_LONGEST = 18       # letters of a name beside an axis
 
 
 def draw(findings: Findings) -> dict[str, bytes]:
@@ -39,10 +40,10 @@ def draw(findings: Findings) -> dict[str, bytes]:
     return {name: _png(figure) for name, figure in found.items()}
 
 
-def short(name: str) -> str:
+def short(name: str, longest: int = 28) -> str:
     """A class's name in one short line."""
     name = ' '.join(name.split(',')[0].split()) or name
-    return name if len(name) <= _LONGEST else f'{name[:_LONGEST - 1]}…'
+    return name if len(name) <= longest else f'{name[:longest - 1]}…'
 
 
 def scaled(image: np.ndarray) -> np.ndarray:
@@ -52,14 +53,16 @@ def scaled(image: np.ndarray) -> np.ndarray:
     return np.repeat(image.astype(np.uint8), 3 // image.shape[-1], -1)
 
 
-def _figure(width, height):
+def _figure(width, height, title):
     from matplotlib.figure import Figure
-    return Figure(figsize=(width, height), layout='constrained')
+    figure = Figure(figsize=(width, height), layout='constrained')
+    figure.suptitle(title, x=0.02, ha='left', fontsize=12)
+    return figure
 
 
 def _png(figure):
     picture = io.BytesIO()
-    figure.savefig(picture, format='png', dpi=_DOTS)
+    figure.savefig(picture, format='png', dpi=DOTS)
     return picture.getvalue()
 
 
@@ -69,7 +72,7 @@ def _plain(axes):
 
 def _name_ticks(axis, names):
     # A name may hold a dollar, which would begin a formula.
-    axis.set_ticks(range(len(names)), [short(name) for name in names], fontsize=9, parse_math=False)
+    axis.set_ticks(range(len(names)), [short(name, _LONGEST) for name in names], fontsize=9, parse_math=False)
 
 
 def _matrix(names, labels, answers, counts):
@@ -78,8 +81,8 @@ def _matrix(names, labels, answers, counts):
     matrix[labels, answers] = counts
     images = matrix.sum(1, keepdims=True)
     shares = np.divide(matrix, images, out=np.zeros_like(matrix), where=images > 0)
-    side = float(np.clip(0.42 * count + 2.2, 4.5, 11))
-    figure = _figure(side + 0.8, side)
+    side = float(np.clip(0.4 * count + 2, 4.2, 9.9))
+    figure = _figure(side + 0.6, side + 0.2, 'Confusion matrix')
     axes = figure.subplots()
     shown = axes.imshow(shares, cmap='Blues', vmin=0, vmax=1, interpolation='nearest')
     figure.colorbar(shown, shrink=0.6, label="part of the class's images")
@@ -93,26 +96,26 @@ def _matrix(names, labels, answers, counts):
                       color='white' if shares[row, column] > 0.55 else 'black')
     axes.set_xlabel('answer')
     axes.set_ylabel('class')
-    axes.set_title('Confusion matrix', loc='left')
     return figure
 
 
 def _pairs(names, pairs):
-    figure = _figure(5.6, 0.28 * len(pairs) + 1.1)
+    figure = _figure(_WIDTH, 0.28 * len(pairs) + 1.1, 'Most often taken for another class')
     axes = figure.subplots()
-    texts = [f'{short(names[label])} → {short(names[answer])}' for label, answer, _ in pairs]
+    texts = [f'{short(names[label], _LONGEST)} → {short(names[answer], _LONGEST)}' for label, answer, _ in pairs]
     bars = axes.barh(range(len(pairs)), [count for *_, count in pairs], color=_RED)
     axes.bar_label(bars, padding=3, fontsize=9)
     axes.set_yticks(range(len(pairs)), texts, fontsize=9, parse_math=False)
-    axes.invert_yaxis()
+    axes.set_ylim(len(pairs) - 0.4, -0.6)
+    axes.set_xmargin(0.12)
+    axes.locator_params('x', integer=True, nbins=4)
     axes.set_xlabel('images')
-    axes.set_title('Most often taken for another class', loc='left')
     _plain(axes)
     return figure
 
 
 def _reliability(bins, error):
-    figure = _figure(5.6, 5.8)
+    figure = _figure(_WIDTH, 5, f'Reliability: calibration error {error:.3f}')
     above, below = figure.subplots(2, 1, sharex=True, gridspec_kw={'height_ratios': (4, 1)})
     middles = [(one['from'] + one['to']) / 2 for one in bins]
     width = bins[0]['to'] - bins[0]['from']
@@ -123,8 +126,7 @@ def _reliability(bins, error):
     above.set_ylim(0, 1.02)
     above.set_xlim(0, 1)
     above.set_ylabel('accuracy')
-    above.legend(loc='upper left', fontsize=9, frameon=False)
-    above.set_title(f'Reliability: calibration error {error:.3f}', loc='left')
+    figure.legend(loc='outside lower left', ncols=3, fontsize=9, frameon=False)
     below.bar(middles, [one['images'] for one in bins], width * 0.92, color=_GREY)
     below.set_ylabel('answers')
     below.set_xlabel('confidence')
@@ -138,18 +140,17 @@ def _class_bars(names, of_classes):
     order = present[np.argsort(of_classes.f1[present], kind='stable')]
     title = 'Precision and recall, by F1'
     if len(order) > _LABELLED:
-        title, order = f'Precision and recall of the {_LABELLED} classes with the lowest F1', order[:_LABELLED]
-    figure = _figure(5.6, 0.36 * len(order) + 1.3)
+        title, order = f'The {_PAIRS} classes with the lowest F1', order[:_PAIRS]
+    figure = _figure(_WIDTH, 0.36 * len(order) + 1.3, title)
     axes, places = figure.subplots(), np.arange(len(order))
     axes.barh(places - 0.2, of_classes.precision[order], 0.38, color=_BLUE, label='precision')
     axes.barh(places + 0.2, of_classes.recall[order], 0.38, color=_RED, label='recall')
     axes.plot(of_classes.f1[order], places, 'o', color='black', markersize=4, label='F1')
-    axes.set_yticks(places, [f'{short(names[label])} ({of_classes.images[label]})' for label in order], fontsize=9,
-                    parse_math=False)
+    texts = [f'{short(names[label], _LONGEST)} ({of_classes.images[label]})' for label in order]
+    axes.set_yticks(places, texts, fontsize=9, parse_math=False)
     axes.set_xlim(0, 1.02)
-    axes.invert_yaxis()
-    axes.legend(loc='lower left', bbox_to_anchor=(0, 1), ncols=3, fontsize=9, frameon=False)
-    figure.suptitle(title, x=0.01, ha='left')
+    axes.set_ylim(len(order) - 0.4, -0.6)
+    figure.legend(loc='outside lower left', ncols=3, fontsize=9, frameon=False)
     _plain(axes)
     return figure
 
@@ -157,8 +158,7 @@ def _class_bars(names, of_classes):
 def _grid(samples: Sequence[Sample], names: Sequence[str], title: str) -> Any:
     columns = min(_COLUMNS, len(samples))
     rows = -(-len(samples) // columns)
-    figure = _figure(max(1.9 * columns, 4), 2.35 * rows + 0.4)
-    figure.suptitle(title, x=0.01, ha='left')
+    figure = _figure(max(1.9 * columns, 4), 2.35 * rows + 0.4, title)
     for axes in (cells := figure.subplots(rows, columns, squeeze=False)).flat:
         axes.axis('off')
     for axes, sample in zip(cells.flat, samples, strict=False):

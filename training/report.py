@@ -50,10 +50,10 @@ table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nu
 th { position: sticky; top: 0; background: var(--soft); font-weight: 600; text-align: right; }
 th, td { padding: .3rem .7rem; border-bottom: 1px solid var(--line); text-align: right; white-space: nowrap; }
 th.name, td.name { text-align: left; } td.name { white-space: normal; min-width: 8rem; }
-.pictures { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(26rem, 100%), 1fr)); gap: 1.2rem;
-  align-items: start; }
-figure { margin: 0; min-width: 0; } .pictures div { overflow-x: auto; border-radius: .5rem; background: #fff; }
-.pictures img { display: block; max-width: max(100%, 30rem); height: auto; margin: auto; }
+.pictures { columns: 26rem; column-gap: 1.2rem; } .pictures figure { break-inside: avoid; margin-bottom: 1.2rem; }
+.pictures figure.large { column-span: all; }
+figure { margin: 0; } .pictures div { overflow-x: auto; border-radius: .5rem; background: #fff; }
+.pictures img { display: block; height: auto; margin: auto; }
 .samples { display: grid; grid-template-columns: repeat(auto-fill, minmax(8.5rem, 1fr)); gap: .8rem; }
 .samples img { width: 100%; aspect-ratio: 1; object-fit: contain; border-radius: .4rem;
   background: var(--soft); image-rendering: auto; }
@@ -96,8 +96,7 @@ def _page(results, findings, drawn):
         f'{_text(os.path.basename(results["checkpoint"]))}; {_text(results["time"][:16].replace("T", " "))}</p>',
         _figures(results)]
     body.append('<div class="pictures">' + '\n'.join(
-        f'<figure><div tabindex="0"><img src="{_uri(drawn[name], "png")}" alt="{_text(caption)}"></div>'
-        f'<figcaption>{_text(caption)}</figcaption></figure>' for name, caption in _PICTURES.items() if name in drawn)
+        _picture(drawn[name], caption) for name, caption in _PICTURES.items() if name in drawn)
         + '</div>')
     for heading, samples in (('The most confident mistakes', findings.mistakes),
                              ('The most uncertain', findings.uncertain)):
@@ -120,11 +119,20 @@ def _uri(content, kind):
     return f'data:image/{kind};base64,{base64.b64encode(content).decode()}'
 
 
+def _picture(content, caption):
+    # What is too wide for its letters to be read in a small window is scrolled.
+    with Image.open(io.BytesIO(content)) as image:
+        inches = image.width / pictures.DOTS
+    return (f'<figure{" class=large" if inches > 6 else ""}><div tabindex="0"><img src="{_uri(content, "png")}" '
+            f'alt="{_text(caption)}" style="width: {inches * 108:.0f}px; max-width: max(100%, {inches * 66:.0f}px)">'
+            f'</div><figcaption>{_text(caption)}</figcaption></figure>')
+
+
 def _figures(results):
     parts = []
     for name, title in _TITLES.items():
         value = results.get(name)
-        if value is None:
+        if value is None or name == 'Recall_5' and results['settings'].get('class_mode') == 'multilabel':
             continue
         told = f'{value:.4f}' if name in _NO_SHARES else f'{value:.2%}'
         interval = results['confidence_intervals'].get(name)

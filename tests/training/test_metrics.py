@@ -105,7 +105,7 @@ def test_intervals_of_shares(hits, count):
 
 
 def test_intervals_by_the_bootstrap():
-    """SciPy's percentile bootstrap of the same images."""
+    """The standard errors that SciPy's bootstrap finds; and it holds the figure where classes have few images."""
     labels, probabilities = answers(4, 200)
     predicted = probabilities.argmax(1)
     found = figures('categorical', 4, labels, probabilities)['confidence_intervals']
@@ -113,8 +113,12 @@ def test_intervals_by_the_bootstrap():
                         ('balanced_accuracy', theirs.balanced_accuracy_score)):
         expected = scipy.stats.bootstrap((labels, predicted), score, paired=True, vectorized=False, n_resamples=1000,
                                          method='percentile', random_state=np.random.default_rng(1))
-        assert found[name] == pytest.approx(list(expected.confidence_interval), abs=0.01)
-        assert found[name][0] < score(labels, predicted) < found[name][1]
+        value, half = score(labels, predicted), 1.96 * expected.standard_error
+        assert found[name] == pytest.approx([value - half, value + half], abs=0.005)
+    few = figures('categorical', 300, *answers(300, 600))
+    for name in ('macro_f1', 'balanced_accuracy'):
+        low, high = few['confidence_intervals'][name]
+        assert low < few[name] < high
 
 
 def test_many_classes_take_no_matrix():
