@@ -4,6 +4,7 @@ import io
 import json
 import os
 import signal
+import tarfile
 
 import numpy as np
 import PIL.Image
@@ -16,6 +17,7 @@ import predict_image_classifier
 import train_image_classifier
 from datasets import dataset_factory
 from datasets.registry import DATASETS
+from nets.weights import published
 from preprocessing import preprocessing_factory
 from training import prediction
 from training.classifier import Classifier
@@ -292,3 +294,17 @@ def test_a_mistake(trained, tmp_path, monkeypatch, capfdbinary, arguments, code,
     named = any(word.startswith(('--checkpoint_path', '--pretrained', '--model')) for word in arguments)
     found, out, err = run(capfdbinary, *arguments, *([] if named else [f'--checkpoint_path={trained}']))
     assert found == code and out == b'' and message in err and err.count('\n') == 1
+
+
+def test_published_weights(tmp_path, monkeypatch):
+    """An archive as TF-Slim publishes them: downloaded, unpacked, with ImageNet's names, at the size of its accuracy."""
+    monkeypatch.setenv('SLIM_ZOO_CACHE', str(tmp_path / 'cache'))
+    model, path = weights(tmp_path / 'weights', 1001)
+    with tarfile.open(tmp_path / 'mobilenet_v1_0.25_128.tar.gz', 'w:gz') as archive:
+        for file in (tmp_path / 'weights').glob('model.ckpt-*'):
+            archive.add(file, file.name)
+    monkeypatch.setattr(published, 'of', lambda row: str(tmp_path / 'mobilenet_v1_0.25_128.tar.gz'))
+    network = Classifier(configured(model_name='mobilenet_v1_025', pretrained=True))
+    assert network.size == 128 and network.class_names[20] == 'chickadee'
+    images = np.random.RandomState(0).uniform(-1, 1, (2, 128, 128, 3)).astype(np.float32)
+    np.testing.assert_allclose(network.predict(images), tf.nn.softmax(model(images)), rtol=1e-3, atol=1e-7)
