@@ -297,7 +297,7 @@ def test_a_mistake(trained, tmp_path, monkeypatch, capfdbinary, arguments, code,
 
 
 def test_published_weights(tmp_path, monkeypatch):
-    """An archive as TF-Slim publishes them: downloaded, unpacked, with ImageNet's names, at the size of its accuracy."""
+    """An archive as TF-Slim publishes them: unpacked, with ImageNet's names, at its own size."""
     monkeypatch.setenv('SLIM_ZOO_CACHE', str(tmp_path / 'cache'))
     model, path = weights(tmp_path / 'weights', 1001)
     with tarfile.open(tmp_path / 'mobilenet_v1_0.25_128.tar.gz', 'w:gz') as archive:
