@@ -300,6 +300,20 @@ def test_predicting(folder):
 
 
 @pytest.mark.slow
+def test_evaluating(folder):
+    run_document('docs/evaluating.md', folder, shown=False)
+    results = json.loads((folder / 'runs/flowers/eval/eval_results.json').read_text())
+    named = set(re.findall(r'`(\w+)`', read('docs/evaluating.md').split('## Figures')[1].split('## Which')[0]))
+    others = {'multilabel', 'subset_accuracy', 'roc_auc', 'average_precision', 'micro_precision', 'micro_recall',
+              'micro_f1'}
+    assert named - others <= set(results)
+    assert {name for name, figure in results.items() if isinstance(figure, float)} <= named     # none goes untold
+    drawn = set(re.findall(r'`(\w+\.png)`', read('docs/evaluating.md')))
+    assert {path.name for path in (folder / 'runs/flowers/eval').glob('*.png')} <= drawn
+    assert (folder / 'runs/every/best/best.json').exists()
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize('peer', ['timm', 'keras'])
 def test_coming_from_a_peer(folder, peer):
     run_document(f'docs/coming_from_{peer}.md', folder)
