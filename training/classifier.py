@@ -13,6 +13,7 @@ from preprocessing import preprocessing_factory
 from training import losses, restoring
 from training.classifier_config import ClassifierConfig, folder_of
 from training.config import ConfigError, TrainConfig
+from training.saved_classifier import SavedClassifier
 
 CHANNELS = 3    # that image files are decoded to; a network for grey images turns them to one
 
@@ -72,8 +73,10 @@ class Classifier:
         return self._run(images).numpy()
 
 
-def open_classifier(config: ClassifierConfig) -> Classifier:
-    """The classifier that a config names; see `Classifier` for the errors."""
+def open_classifier(config: ClassifierConfig) -> Classifier | SavedClassifier:
+    """The classifier that a config names: a SavedModel, or a network made for weights; see those for the errors."""
+    if config.is_saved_model:
+        return SavedClassifier(config, lambda count: _class_names(config, None, count))
     return Classifier(config)
 
 

@@ -14,6 +14,9 @@ SAVED_MODEL = 'saved_model.pb'
 # What a training's own config says, by the names that it has there.
 _AS_TRAINED = ('model_name', 'final_endpoint', 'pool', 'hidden_units', 'padding', 'class_mode', 'preprocessing_name',
                'use_grayscale', 'moving_average_decay')
+# What a SavedModel has settled.
+_OF_WEIGHTS = ('model_name', 'final_endpoint', 'pool', 'hidden_units', 'padding', 'use_grayscale', 'image_size',
+               'moving_average_decay', 'precision')
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,6 +51,11 @@ class ClassifierConfig(NetworkConfig):
                               f'{", ".join(registry.list_models(pretrained=True))}.')
 
     @property
+    def is_saved_model(self) -> bool:
+        """Whether the weights are a SavedModel."""
+        return bool(self.checkpoint_path) and _is_saved_model(str(self.checkpoint_path))
+
+    @property
     def trained_in(self) -> TrainConfig | None:
         """The config of the training that the weights are of, where they are of one of ours and of this network."""
         trained = load_train_config(folder_of(self.checkpoint_path)) if self.checkpoint_path else None
@@ -55,6 +63,10 @@ class ClassifierConfig(NetworkConfig):
 
 
 _Config = TypeVar('_Config', bound=ClassifierConfig)
+
+
+def _is_saved_model(path):
+    return os.path.exists(os.path.join(path, SAVED_MODEL))
 
 
 def folder_of(path: str) -> str:
@@ -86,7 +98,10 @@ def classifier_config(config_class: type[_Config], given: Mapping[str, Any]) -> 
     if '://' not in path and not any(map(os.path.exists, (path, f'{path}.index'))):
         raise ConfigError(f'There is no checkpoint {path}: run train_image_classifier.py first, or give '
                           '--checkpoint_path, or --pretrained and --model_name.')
-    if os.path.exists(os.path.join(path, SAVED_MODEL)):
+    if _is_saved_model(path):
+        for name in settings:
+            if name in _OF_WEIGHTS:
+                raise ConfigError(f'--{name}: {path} is a SavedModel, whose network is what it is; leave it out.')
         return config_class(**settings)
     trained = load_train_config(folder_of(path))
     if trained is None and 'model_name' not in settings:

@@ -12,6 +12,7 @@ from training.config import ConfigError
 from training.console import RunError
 from training.extract_shards import whole_file, writing
 from training.predict_config import PredictConfig
+from training.saved_classifier import SavedClassifier
 
 _PATCHES = 6        # along a side, of what covers the image
 _STEPS = 3          # a patch moves by this part of its size
@@ -22,7 +23,7 @@ _LONGEST = 200      # letters of the name of a picture
 class Explainer:
     """Draws, for each image, the parts of it that speak for a class."""
 
-    def __init__(self, config: PredictConfig, network: Classifier):
+    def __init__(self, config: PredictConfig, network: Classifier | SavedClassifier):
         """Finds out what is explained, and how.
 
         Raises:
@@ -93,7 +94,7 @@ class GradCam:
       ConfigError: there is no such endpoint, or it has no map.
     """
 
-    def __init__(self, network: Classifier, endpoint: str | None = None):
+    def __init__(self, network: Classifier | SavedClassifier, endpoint: str | None = None):
         shapes = network.model.endpoint_shapes
         maps = [name for name, shape in shapes.items() if len(shape) == 4 and (shape[1] or 0) > 1]
         if endpoint is not None and endpoint not in maps:
@@ -132,7 +133,8 @@ class GradCam:
         return self._heats(tf.constant(images), tf.constant(labels)).numpy()
 
 
-def occlusion(network: Classifier, images: np.ndarray, labels: np.ndarray, batch_size: int = 32) -> np.ndarray:
+def occlusion(network: Classifier | SavedClassifier, images: np.ndarray, labels: np.ndarray,
+              batch_size: int = 32) -> np.ndarray:
     """By how much the probability of a class falls where a patch covers the image, arXiv:1311.2901, section 4.2.
 
     The patch has the image's mean colour, and a sixth of its side.

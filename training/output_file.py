@@ -3,7 +3,7 @@ import contextlib
 import io
 import os
 import sys
-from typing import IO
+from typing import IO, Any
 
 from training.extract_shards import writing
 
@@ -22,7 +22,7 @@ class OutputFile:
     def __init__(self, path: str | None, stdout: IO | None = None):
         self._path, self.part = path, f'{path}.part' if path else ''
         with self._writing():
-            self._file = open(self.part, 'wb') if path else stdout or getattr(sys.stdout, 'buffer', sys.stdout)
+            self._file: Any = open(self.part, 'wb') if path else stdout or getattr(sys.stdout, 'buffer', sys.stdout)
 
     def _writing(self):
         # What a closed standard output means is for `console.run` to say.

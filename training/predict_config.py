@@ -2,7 +2,7 @@
 import dataclasses
 import os
 
-from training.classifier_config import SAVED_MODEL, ClassifierConfig
+from training.classifier_config import ClassifierConfig
 from training.settings import GROUPS, ConfigError, flag
 
 FORMATS = ('table', 'csv', 'jsonl')
@@ -45,8 +45,7 @@ class PredictConfig(ClassifierConfig):
                 raise ConfigError(f'--{name} says what is explained: add --explain=gradcam.')
         if self.explain_endpoint and self.explain != 'gradcam':
             raise ConfigError('--explain_endpoint is of --explain=gradcam.')
-        if self.explain == 'gradcam' and self.checkpoint_path and os.path.exists(
-                os.path.join(self.checkpoint_path, SAVED_MODEL)):
+        if self.explain == 'gradcam' and self.is_saved_model:
             raise ConfigError('--explain=gradcam: a SavedModel gives no gradients; take --explain=occlusion, or the '
                               'checkpoint that it was made of.')
 

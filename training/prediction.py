@@ -23,6 +23,7 @@ from training.console import Interrupted, RunError, StopSignals, shown
 from training.output_file import OutputFile
 from training.predict_config import STDIN, PredictConfig
 from training.progress import Progress
+from training.saved_classifier import SavedClassifier
 
 # How the files begin that could be on standard input in place of a list.
 _IMAGES = (b'\xff\xd8\xff', b'\x89PNG\r\n', b'GIF87a', b'GIF89a', b'RIFF')
@@ -138,7 +139,8 @@ def _from_stdin(stdin):
             yield Image(path, path)
 
 
-def _batches(images: Iterable[Image], network: Classifier, config: PredictConfig) -> Iterator[
+def _batches(images: Iterable[Image], network: Classifier | SavedClassifier,
+             config: PredictConfig) -> Iterator[
         tuple[list[str], np.ndarray, list[str]]]:
     """Yields names and prepared images, and sentences about those that cannot be read, of so many images at a time."""
     # A few images are read ahead by threads, each by itself, so that one that cannot be read stops no other.

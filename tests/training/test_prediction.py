@@ -17,10 +17,11 @@ import predict_image_classifier
 import train_image_classifier
 from datasets import dataset_factory
 from datasets.registry import DATASETS
+from nets import checkpoints
 from nets.weights import published
 from preprocessing import preprocessing_factory
 from training import prediction
-from training.classifier import Classifier
+from training.classifier import Classifier, open_classifier
 from training.classifier_config import classifier_config
 from training.config import ConfigError
 from training.console import Interrupted, RunError
@@ -308,3 +309,58 @@ def test_published_weights(tmp_path, monkeypatch):
     assert network.size == 128 and network.class_names[20] == 'chickadee'
     images = np.random.RandomState(0).uniform(-1, 1, (2, 128, 128, 3)).astype(np.float32)
     np.testing.assert_allclose(network.predict(images), tf.nn.softmax(model(images)), rtol=1e-3, atol=1e-7)
+
+
+class Foreign(tf.Module):
+    """A network of somebody else's: the mean colour decides."""
+
+    def __init__(self, outputs, size=8, channels=3):
+        super().__init__()
+        self.kernel = tf.Variable(np.random.RandomState(0).normal(size=(channels, 4)).astype(np.float32))
+        self.outputs, self.spec = outputs, tf.TensorSpec([None, size, size, channels], name='pixels')
+
+    def signature(self):
+        def serve(pixels):
+            logits = tf.reduce_mean(pixels, [1, 2]) @ self.kernel
+            every = {'logits': logits, 'probabilities': tf.nn.softmax(logits), 'anything': logits,
+                     'features': tf.reduce_mean(pixels, 3)[..., tf.newaxis]}
+            return {name: every[name] for name in self.outputs}
+
+        return tf.function(serve, input_signature=[self.spec])
+
+
+@pytest.mark.parametrize('outputs', [['logits', 'probabilities'], ['features', 'logits'], ['anything', 'features']])
+def test_a_saved_model_of_others(tmp_path, outputs):
+    module = Foreign(outputs)
+    tf.saved_model.save(module, str(tmp_path / 'saved'), signatures={'serving_default': module.signature()})
+    image = noise(tmp_path / 'a.png')
+    (tmp_path / 'names.txt').write_text('0:a\n1:b\n2:c\n3:d\n')
+    found = json.loads(predicted([image], checkpoint_path=str(tmp_path / 'saved'), format='jsonl',
+                                 labels_file=str(tmp_path / 'names.txt'), preprocessing_name='cifarnet'))
+    seen = preprocessing_factory.get_preprocessing('cifarnet')(np.asarray(PIL.Image.open(image)), 8, 8).numpy()
+    expected = tf.nn.softmax(seen.mean((0, 1)) @ module.kernel.numpy()).numpy()
+    for row in found['predictions']:
+        assert row['probability'] == pytest.approx(expected[row['label']], rel=1e-4)
+        assert row['class'] == 'abcd'[row['label']]
+
+
+@pytest.mark.parametrize('given, message', [
+    (dict(outputs=['features']), 'gives no row of probabilities or logits for each image'),
+    (dict(outputs=['logits'], size=None), r'takes pixels float32 \(None, None, None, 3\), but should take a batch of'),
+    (dict(outputs=['logits'], channels=5), r'\(None, 8, 8, 5\), but should take a batch of square images'),
+])
+def test_saved_models_that_are_no_classifiers(tmp_path, given, message):
+    module = Foreign(**given)
+    tf.saved_model.save(module, str(tmp_path), signatures={'serving_default': module.signature()})
+    with pytest.raises(ConfigError, match=message):
+        open_classifier(configured(checkpoint_path=str(tmp_path)))
+
+
+def test_saved_models_that_are_damaged(tmp_path):
+    (tmp_path / 'saved_model.pb').write_bytes(b'nothing')
+    with pytest.raises(checkpoints.CheckpointError, match='is no SavedModel that can be loaded'):
+        open_classifier(configured(checkpoint_path=str(tmp_path)))
+    with pytest.raises(ConfigError, match='--image_size: .* is a SavedModel, whose network is what it is; leave it ou'):
+        configured(checkpoint_path=str(tmp_path), image_size=32)
+    with pytest.raises(ConfigError, match='--explain=gradcam: a SavedModel gives no gradients; take --explain=occlus'):
+        configured(checkpoint_path=str(tmp_path), explain='gradcam')
