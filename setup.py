@@ -5,7 +5,7 @@ from setuptools import find_packages, setup
 
 ROOMS = ['nets', 'datasets', 'preprocessing', 'training']
 SCRIPTS = ['train_image_classifier', 'eval_image_classifier', 'predict_image_classifier', 'extract_endpoints',
-           'export_inference_graph', 'import_weights', 'download_and_convert_data']
+           'export_image_classifier', 'export_inference_graph', 'import_weights', 'download_and_convert_data']
 
 setup(
     name='slim-zoo',
@@ -37,9 +37,12 @@ setup(
         'beam': ['apache-beam>=2.60'],
         'yaml': ['pyyaml>=6'],
         'wandb': ['wandb>=0.16'],
+        'litert': ['ai-edge-litert>=2.0'],
+        'onnx': ['tf2onnx>=1.17', 'onnx>=1.18', 'onnxruntime>=1.20'],
         'openvino': ['openvino>=2024.0'],
         'test': ['pytest>=8', 'pytest-xdist>=3.5', 'playwright>=1.40', 'scikit-learn>=1.4', 'matplotlib>=3.8',
-                 'safetensors>=0.5', 'pyyaml>=6', 'openvino>=2024.0', 'tensorflow-datasets>=4.9.7',
+                 'safetensors>=0.5', 'pyyaml>=6', 'openvino>=2024.0', 'ai-edge-litert>=2.0', 'tf2onnx>=1.17',
+                 'onnx>=1.18', 'onnxruntime>=1.20', 'tensorflow-datasets>=4.9.7',
                  'importlib_resources', 'apache-beam>=2.60', 'ruff>=0.9', 'mypy>=1.13', 'setuptools>=77'],
     },
     entry_points={'console_scripts': [f'{script}={script}:main' for script in SCRIPTS]},
