@@ -8,7 +8,6 @@ import io
 import itertools
 import json
 import os
-import sys
 import time
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
@@ -24,7 +23,7 @@ from nets import checkpoints, registry
 from nets.model import Model
 from nets.weights import published
 from training import distribution, losses, metrics, restoring, schedules
-from training.config import CONFIG_FILE, EvalConfig, load_train_config
+from training.config import CONFIG_FILE, ConfigError, EvalConfig, load_train_config
 from training.console import Interrupted, RunError, StopSignals
 from training.data import Skipped, evaluation_batches, held_out, open_dataset
 from training.output_file import OutputFile
@@ -81,7 +80,10 @@ def evaluate(config: EvalConfig, say: Callable[[str], None] = print) -> dict:
       RunError: the network answers what is no number, or a file cannot be written; Interrupted after Ctrl-C or SIGTERM
         while waiting for a checkpoint.
     """
-    _rows(config.eval_dir)      # what cannot be added to is better known before the work than after it
+    # What cannot be written is better known before the work than after it.
+    with checkpoints.writing(config.eval_dir):
+        tf.io.gfile.makedirs(config.eval_dir)
+    _rows(config.eval_dir)
     dataset = held_out(config) if config.dataset_split_name is None else open_dataset(config)
     evaluation = _Evaluation(config, dataset, say)
     if not config.several:
@@ -123,6 +125,9 @@ def _checkpoints(config, say) -> Iterator[str]:
     Without `all_checkpoints` the waiting begins with the newest.
     """
     folder, seen = config.checkpoint_path, set()
+    if any(map(tf.io.gfile.exists, (f'{folder}.index', folder))) and not tf.io.gfile.isdir(folder):
+        raise ConfigError(f'--checkpoint_path={folder} is one checkpoint: --all_checkpoints and --eval_interval_secs '
+                          'are for a folder of them.')
     if not config.eval_interval_secs:
         found = checkpoints.kept(folder)
         if not found:
@@ -381,7 +386,7 @@ def _writer(path, names, mode, offset):
                    **{f'{what}_{rank}': value for rank, one in enumerate(np.argsort(-row, kind='stable')[1:5], 2)
                       for what, value in (('class', names[one]), ('probability', float(f'{row[one]:.6g}')))}}
 
-    with OutputFile(path, sys.stdout.buffer) as file:
+    with OutputFile(path) as file:
         if path.endswith('.csv'):
             begun = []
 

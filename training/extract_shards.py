@@ -242,7 +242,7 @@ def writing(path: str, then: str = ' What is there is whole, and the same comman
         yield
     except (OSError, tf.errors.OpError) as error:
         text = getattr(error, 'strerror', None) or getattr(error, 'message', None) or str(error)
-        if isinstance(error, FileNotFoundError):
+        if then and isinstance(error, FileNotFoundError):
             then = ' If another process works on the same shards, give each its --shard_index.'
         raise RunError(f'{path} cannot be written: {text.split("; ")[-1].rstrip(".")}.{then}') from None
 

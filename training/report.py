@@ -157,13 +157,16 @@ def _samples(samples: Sequence[Sample], names: Sequence[str]) -> str:
 
 
 def _tables(results) -> Iterable[str]:
-    rows = results['per_class']
-    more = f' (the first {_CLASSES:,} of {len(rows):,})' if len(rows) > _CLASSES else ''
-    yield f'<h2>Classes{more}</h2>'
+    rows = [row for row in results['per_class'] if row['images'] or row['predicted']]
+    shown_rows, count = rows[:_CLASSES], len(results['per_class'])
+    yield '<h2>Classes</h2>'
+    if len(shown_rows) < count:
+        which = 'those that images have or answers name' if len(rows) == len(shown_rows) else 'the first'
+        yield f'<p class="dim">{len(shown_rows):,} of {count:,}, {which}; <code>eval_results.json</code> has all.</p>'
     areas = any('roc_auc' in row for row in rows)
     yield _table(['class', 'images', 'precision', 'recall', 'F1', *(['ROC AUC'] if areas else [])],
                  [[row['class'], f'{row["images"]:,}', f'{row["precision"]:.3f}', f'{row["recall"]:.3f}',
-                   f'{row["f1"]:.3f}', *([_number(row.get('roc_auc'))] if areas else [])] for row in rows[:_CLASSES]])
+                   f'{row["f1"]:.3f}', *([_number(row.get('roc_auc'))] if areas else [])] for row in shown_rows])
     if results.get('confused'):
         yield '<h2>Taken for another class</h2>'
         yield _table(['class', 'answer', 'images'],

@@ -226,6 +226,24 @@ def test_waiting_begins_with_the_newest_and_ends_by_its_timeout(trained, tmp_pat
     assert [row['global_step'] for row in table(tmp_path / 'every')] == ['20', '40']
 
 
+@pytest.mark.parametrize('given', [dict(all_checkpoints=True), dict(eval_interval_secs=1)])
+def test_one_checkpoint_is_not_several(trained, tmp_path, given):
+    with pytest.raises(ConfigError, match='model.ckpt-60 is one checkpoint: --all_checkpoints and'):
+        evaluated(trained / 'model.ckpt-60', tmp_path, **given)
+
+
+@pytest.mark.parametrize('given, file', [(dict(eval_dir='file/eval'), 'file/eval'),
+                                         (dict(predictions='nowhere/a.csv'), 'nowhere/a.csv')])
+def test_what_cannot_be_written_is_told_first(trained, tmp_path, monkeypatch, given, file):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / 'file').write_text('')
+    said = []
+    with pytest.raises((RunError, checkpoints.CheckpointError), match=f'^{file} cannot be written: [^.]*\\.$'):
+        evaluated(trained, **{'eval_dir': 'eval', 'said': said, **given})
+    assert not any(line.startswith('eval/') for line in said)
+    assert not (tmp_path / 'eval').exists() or not os.listdir(tmp_path / 'eval')
+
+
 def test_nothing_came(tmp_path):
     with pytest.raises(checkpoints.CheckpointError, match='No checkpoint of .*live was evaluated'):
         evaluation.evaluate(EvalConfig(
@@ -396,7 +414,7 @@ def test_weights_that_are_no_numbers(trained, tmp_path):
     shutil.copy(trained / 'train_config.json', tmp_path)
     with pytest.raises(RunError, match='no number: its weights are damaged, or its training had diverged'):
         evaluated(tmp_path, tmp_path / 'eval', predictions=str(tmp_path / 'answers.csv'))
-    assert not (tmp_path / 'answers.csv').exists() and not (tmp_path / 'eval').exists()
+    assert not (tmp_path / 'answers.csv').exists() and not os.listdir(tmp_path / 'eval')
 
 
 def test_without_matplotlib_there_is_no_report(trained, tmp_path, monkeypatch):
