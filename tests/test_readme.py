@@ -291,6 +291,13 @@ def test_coming_from_tf_slim(folder):
 
 
 @pytest.mark.slow
+def test_walkthrough(folder):
+    run_document('docs/walkthrough.md', folder, (*QUICK, '--eval_every=1'), shown=False)
+    assert '<h1>mobilenet_v2 on image_folder validation</h1>' in (folder / 'runs/walk/best/eval/report.html').read_text()
+    assert (folder / 'runs/why/1.gradcam.png').exists() and (folder / 'flowers.png').exists()
+
+
+@pytest.mark.slow
 def test_predicting(folder):
     run_document('docs/predicting.md', folder, shown=False)
     assert len((folder / 'found.csv').read_text().splitlines()) == 21
