@@ -3,6 +3,7 @@ from collections.abc import Callable
 
 import tensorflow as tf
 
+from datasets.image_size import refuse_huge
 from datasets.provider import READ_ERRORS, Dataset, DatasetError, decode_image
 
 PREFETCHED = 4      # Batches that are ready ahead of the step; AUTOTUNE takes as much memory as there is.
@@ -80,6 +81,7 @@ def make_batches(dataset: Dataset, preprocess: Callable[[tf.Tensor, tf.Tensor], 
         return (preprocess(image, own_seed), label, *([element['source']] if with_sources else []))
 
     def decode_part(encoded, own_seed):
+        encoded = refuse_huge(encoded)
         part = window(tf.io.extract_jpeg_shape(encoded), own_seed)
         if window_side is None:
             return tf.image.decode_and_crop_jpeg(encoded, part, dataset.channels)

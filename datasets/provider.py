@@ -3,6 +3,7 @@ import collections
 import contextlib
 import difflib
 import itertools
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -10,6 +11,7 @@ import tensorflow as tf
 import tf_slim as slim
 
 import tf_slim_compat  # noqa: F401
+from datasets.image_size import TOO_MANY, refuse_huge
 
 ENDLESS = 2**62
 # What reading examples raises: TensorFlow quotes a record that it cannot parse, and Python cannot decode the quotation.
@@ -47,9 +49,10 @@ def decode_image(encoded: tf.Tensor, channels: int = 3) -> tf.Tensor:
       uint8 `[height, width, channels]`.
 
     Raises:
-      tf.errors.InvalidArgumentError: where the image is run, if the bytes are no such image or cut short.
+      tf.errors.InvalidArgumentError: where the image is run, if the bytes are no such image or cut short, or the image
+        has more than `image_size.MAX_PIXELS`: then nothing is decoded.
     """
-    encoded = tf.convert_to_tensor(encoded)
+    encoded = refuse_huge(tf.convert_to_tensor(encoded))
 
     def decode():
         return tf.io.decode_image(encoded, channels=channels, expand_animations=False)
@@ -57,7 +60,8 @@ def decode_image(encoded: tf.Tensor, channels: int = 3) -> tf.Tensor:
     def decode_webp():
         # tf.io.decode_image refuses WebP files that are transparent. Those that are animated it must never see: it
         # writes beyond the image's memory if they have no transparency (TensorFlow 2.20 and 2.21).
-        kind, flags = tf.strings.substr(encoded, 12, 4), tf.strings.substr(encoded, 20, 1)
+        header = tf.strings.join([tf.strings.substr(encoded, 0, 21), '\0' * 21])    # it may be cut short
+        kind, flags = tf.strings.substr(header, 12, 4), tf.strings.substr(header, 20, 1)
         animated = (kind == 'VP8X') & (tf.bitwise.bitwise_and(tf.io.decode_raw(flags, tf.uint8)[0], 2) > 0)
         with tf.control_dependencies([tf.debugging.Assert(~animated, ['an animated WebP image'])]):
             image = tf.io.decode_webp(tf.identity(encoded))[0, ..., :3]
@@ -199,6 +203,8 @@ class Dataset(slim.dataset.Dataset):
                     if is_webp(encoded) and not hasattr(tf.io, 'decode_webp'):
                         return (f'{source} is a WebP image, which TensorFlow {tf.__version__} cannot decode: '
                                 f'TensorFlow 2.20 can, or make it a PNG or JPEG file.')
+                    if TOO_MANY in error.message:
+                        return f'{source} cannot be decoded: {reason(error)}'
                     if 'an animated WebP image' in error.message:
                         return (f'{source} is an animated WebP image, which TensorFlow cannot decode: make its first '
                                 f'frame a file of its own, or all of it a GIF.')
@@ -261,7 +267,8 @@ def reason(error: tf.errors.OpError | UnicodeDecodeError) -> str:
     """The part of a TensorFlow error's message that says what happened, with a full stop; see `READ_ERRORS`."""
     if isinstance(error, UnicodeDecodeError):
         return 'it cannot be parsed.'
-    said = error.message.split('}} ')[-1].split(' [Op:')[0].strip()
+    asserted = re.search(r'assertion failed: \[(.*?)\]', error.message)     # a sentence of our own
+    said = asserted[1] if asserted else error.message.split('}} ')[-1].split(' [Op:')[0].strip()
     if not said:  # by some file systems nothing is
         said = 'No such file' if isinstance(error, tf.errors.NotFoundError) else type(error).__name__
     lines = [line.strip() for line in said.splitlines() if line.strip() and '[[{{node' not in line]
