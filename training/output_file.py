@@ -12,7 +12,7 @@ class OutputFile:
     """A file that has its name only when it is whole; until then it is `part`. Names of files stay the bytes they are.
 
     Args:
-      path: of the file; None for `stdout`, which is not closed.
+      path: of the file, whose folder is made if need be; None for `stdout`, which is not closed.
       stdout: in place of the process's own; it takes bytes, or else text.
 
     Raises:
@@ -22,6 +22,8 @@ class OutputFile:
     def __init__(self, path: str | None, stdout: IO | None = None):
         self._path, self.part = path, f'{path}.part' if path else ''
         with self._writing():
+            if path:
+                os.makedirs(os.path.dirname(path) or '.', exist_ok=True)
             self._file: Any = open(self.part, 'wb') if path else stdout or getattr(sys.stdout, 'buffer', sys.stdout)
 
     def _writing(self):

@@ -69,7 +69,8 @@ def predict(config: PredictConfig, operands: Sequence[str], stdin: IO[bytes] | N
     images = find_images(operands, stdin)
     first = next(images, None)
     if first is None:
-        raise DatasetError(f'There are no images in {", ".join(operands)} ({", ".join(image_folder.EXTENSIONS)}).')
+        places = ', '.join('standard input' if operand == STDIN else operand for operand in operands)
+        raise DatasetError(f'There are no images in {places} ({", ".join(image_folder.EXTENSIONS)}).')
     network = classifier.open_classifier(config)
     explain = None
     if config.explain:
