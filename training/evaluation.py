@@ -80,10 +80,7 @@ def evaluate(config: EvalConfig, say: Callable[[str], None] = print) -> dict:
       RunError: the network answers what is no number, or a file cannot be written; Interrupted after Ctrl-C or SIGTERM
         while waiting for a checkpoint.
     """
-    # What cannot be written is better known before the work than after it.
-    with checkpoints.writing(config.eval_dir):
-        tf.io.gfile.makedirs(config.eval_dir)
-    _rows(config.eval_dir)
+    _rows(config.eval_dir)      # what cannot be added to is better known before the work than after it
     dataset = held_out(config) if config.dataset_split_name is None else open_dataset(config)
     evaluation = _Evaluation(config, dataset, say)
     if not config.several:

@@ -232,16 +232,12 @@ def test_one_checkpoint_is_not_several(trained, tmp_path, given):
         evaluated(trained / 'model.ckpt-60', tmp_path, **given)
 
 
-@pytest.mark.parametrize('given, file', [(dict(eval_dir='file/eval'), 'file/eval'),
-                                         (dict(predictions='nowhere/a.csv'), 'nowhere/a.csv')])
-def test_what_cannot_be_written_is_told_first(trained, tmp_path, monkeypatch, given, file):
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / 'file').write_text('')
+def test_answers_that_cannot_be_written_are_told_first(trained, tmp_path):
+    (tmp_path / 'taken').write_text('mine')
     said = []
-    with pytest.raises((RunError, checkpoints.CheckpointError), match=f'^{file} cannot be written: [^.]*\\.$'):
-        evaluated(trained, **{'eval_dir': 'eval', 'said': said, **given})
-    assert not any(line.startswith('eval/') for line in said)
-    assert not (tmp_path / 'eval').exists() or not os.listdir(tmp_path / 'eval')
+    with pytest.raises(RunError, match=r'taken/a.csv cannot be written: [^.]*\.$'):
+        evaluated(trained, tmp_path / 'eval', said, predictions=str(tmp_path / 'taken' / 'a.csv'))
+    assert not any(line.startswith('eval/') for line in said) and not (tmp_path / 'eval').exists()
 
 
 def test_nothing_came(tmp_path):
@@ -414,7 +410,7 @@ def test_weights_that_are_no_numbers(trained, tmp_path):
     shutil.copy(trained / 'train_config.json', tmp_path)
     with pytest.raises(RunError, match='no number: its weights are damaged, or its training had diverged'):
         evaluated(tmp_path, tmp_path / 'eval', predictions=str(tmp_path / 'answers.csv'))
-    assert not (tmp_path / 'answers.csv').exists() and not os.listdir(tmp_path / 'eval')
+    assert not (tmp_path / 'answers.csv').exists() and not (tmp_path / 'eval').exists()
 
 
 def test_without_matplotlib_there_is_no_report(trained, tmp_path, monkeypatch):
