@@ -10,29 +10,27 @@ import sys
 import threading
 import time
 
+from training import arguments, console
+
 SECONDS = 10    # between lines of progress where there is no terminal
 
 
 def main(args: list[str] | None = None) -> int:
     """Runs a command; returns its exit code: 1 where something is wrong with the dataset, 2 for wrong flags."""
-    parser = argparse.ArgumentParser('python -m datasets', description='Checks a dataset, or draws it.')
+    parser = arguments.Parser('python -m datasets', description='Checks a dataset, or draws it.')
     commands = parser.add_subparsers(dest='command', required=True, metavar='verify | show')
     _add_verify(commands)
     _add_show(commands)
     options = parser.parse_args(args)
+    code = 0
 
-    from training import console
+    def work():
+        nonlocal code
+        with console.quiet_tensorflow(verbose=False):
+            import tensorflow  # noqa: F401
+        code = options.work(options)
 
-    with console.quiet_tensorflow(verbose=False):
-        from datasets import DatasetError
-    try:
-        return options.work(options)
-    except DatasetError as error:
-        print(f'{parser.prog} {options.command}: {error}', file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print(f'{parser.prog} {options.command}: stopped before the end.', file=sys.stderr)
-        return 130
+    return console.run(work, f'{parser.prog} {options.command}') or code
 
 
 def _add_dataset(command):

@@ -1,19 +1,17 @@
 """`python -m nets` lists the networks, `python -m nets 'inception*'` those of a pattern.
 
-`python -m nets inception_v1` says what each endpoint costs.
+`python -m nets inception_v1` says what each endpoint costs. This is a script, as those beside the packages are.
 """
 import argparse
-import contextlib
-import os
 import sys
-from collections.abc import Iterator
 
 from nets import names, registry
+from training import arguments, console
 
 
-def main(args: list[str] | None = None) -> None:
-    """Prints the list, or the summary of one network; an error is one sentence, exit code 1."""
-    parser = argparse.ArgumentParser('python -m nets', description='Lists the networks, or summarizes one.')
+def main(args: list[str] | None = None) -> int:
+    """Prints the list, or the summary of one network; returns the exit code (see `training.console.run`)."""
+    parser = arguments.Parser('python -m nets', description='Lists the networks, or summarizes one.')
     parser.add_argument('network', nargs='?', help='name of a network; a pattern, or none, lists them')
     parser.add_argument('--image_size', type=_count, help="height and width in pixels (the network's default)")
     parser.add_argument('--num_classes', type=_count, help='number of classes (that of the published weights)')
@@ -23,10 +21,14 @@ def main(args: list[str] | None = None) -> None:
     several = not options.network or set('*?[').intersection(options.network)
     if several and (options.image_size or options.num_classes or options.switches):
         parser.error('these options are of one network: name it, before --with')
-    try:
-        print(listing(options.network or '*') if several else summary(options))
-    except ValueError as error:
-        sys.exit(str(error))
+
+    def work():
+        try:
+            print(listing(options.network or '*') if several else summary(options))
+        except ValueError as error:
+            raise console.RunError(str(error)) from None
+
+    return console.run(work, parser.prog)
 
 
 def _count(text: str) -> int:
@@ -55,23 +57,10 @@ def listing(pattern: str = '*') -> str:
 def summary(options: argparse.Namespace) -> str:
     """Returns the table of one network; only this starts TensorFlow."""
     registry.get(options.network)
-    with _hidden_stderr():
+    with console.quiet_tensorflow(verbose=False):
         from nets.summary import format_rows, summarize_network
     return format_rows(summarize_network(options.network, options.image_size, options.num_classes, options.switches))
 
 
-@contextlib.contextmanager
-def _hidden_stderr() -> Iterator[None]:
-    # TensorFlow writes its start-up messages to file descriptor 2 before any logger can be told to hold them.
-    kept = os.dup(2)
-    try:
-        with open(os.devnull, 'w') as hidden:
-            os.dup2(hidden.fileno(), 2)
-        yield
-    finally:
-        os.dup2(kept, 2)
-        os.close(kept)
-
-
 if __name__ == '__main__':
-    main()
+    sys.exit(main())

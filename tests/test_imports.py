@@ -15,7 +15,7 @@ MAY_IMPORT = {
 }
 MAY_IMPORT[SCRIPT] = set(MAY_IMPORT)
 SCRIPTS = [path.name for path in ROOT.glob('*.py') if path.name not in ('setup.py', *BOTTOM_FILES)]
-ENTRIES = ['datasets/__main__.py']     # a script inside a room: `python -m datasets show` augments what it draws
+ENTRIES = ['nets/__main__.py', 'datasets/__main__.py']     # scripts inside a room: `python -m nets`
 MODULES = sorted([*BOTTOM_FILES, *SCRIPTS, *(
     path.relative_to(ROOT).as_posix() for room in MAY_IMPORT for path in (ROOT / room).rglob('*.py'))])
 

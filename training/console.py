@@ -67,7 +67,7 @@ def quiet_tensorflow(verbose: bool) -> Iterator[None]:
     warnings.filterwarnings('ignore', module='.*(keras|tf_slim).*')
     sys.stderr.flush()
     kept = os.dup(2)
-    with tempfile.TemporaryFile() as hidden:
+    with _hiding_place() as hidden:
         os.dup2(hidden.fileno(), 2)
         try:
             yield
@@ -86,29 +86,53 @@ def quiet_tensorflow(verbose: bool) -> Iterator[None]:
             os.close(kept)
 
 
+def _hiding_place():
+    try:
+        return tempfile.TemporaryFile()
+    except OSError:     # there is no folder that can be written
+        return open(os.devnull, 'w+b')
+
+
 def run(work: Callable[[], None], program: str) -> int:
     """Runs a script's work; returns its exit code, after one sentence on stderr where the user made a mistake.
 
-    0: done. 1: the run failed. 2: wrong flags. 128 + signal: stopped by it. Faults of the program itself keep their
-      traceback.
+    0: done. 1: the run failed. 2: wrong flags. 128 + signal: stopped by it, or 141 where who read the output has gone.
+      Faults of the program itself keep their traceback.
     """
+    _open_standard_streams()
     try:
         work()
         sys.stdout.flush()
     except HelpWanted as help_wanted:
-        with contextlib.suppress(BrokenPipeError):
-            print(help_wanted, flush=True)
+        text = str(help_wanted)
+        return run(lambda: print(text), program)
+    except BrokenPipeError:     # as of `| head -1`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python flushes what is left when it ends
+        return 128 + signal.SIGPIPE
     except ConfigError as error:
         return _say(program, error, 2)
     except Interrupted as error:
         return _say(program, error, error.exit_code)
+    except RunError as error:
+        return _say(program, error, 1)
     except KeyboardInterrupt:
         return _say(program, 'stopped at once; what was saved before is as it was.', 130)
     except Exception as error:
-        if not isinstance(error, (RunError, *_errors_of_the_rooms())):
+        if not isinstance(error, _errors_of_the_rooms()):
             raise
         return _say(program, error, 1)
     return 0
+
+
+def _open_standard_streams():
+    """Gives what was closed (`>&-`) back: or else the next file that is opened would be taken for it."""
+    for number, name in enumerate(('stdin', 'stdout', 'stderr')):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)      # the lowest number that is free
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(number, 'w' if number else 'r', closefd=False))
 
 
 def _errors_of_the_rooms():

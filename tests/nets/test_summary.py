@@ -136,7 +136,7 @@ def test_command_line_unknown_network():
     done = run('lenett')
     assert done.returncode != 0
     valid = ', '.join(registry.NETWORKS)
-    assert done.stderr == f"Unknown network 'lenett': did you mean 'lenet'? Valid are {valid}.\n"
+    assert done.stderr == f"python -m nets: Unknown network 'lenett': did you mean 'lenet'? Valid are {valid}.\n"
 
 
 def test_command_line_lists(capsys):
@@ -157,4 +157,4 @@ def test_command_line_lists(capsys):
 
 def test_command_line_pattern_of_no_network():
     done = run('efficient*')
-    assert done.returncode == 1 and done.stderr.startswith("Unknown network 'efficient*': Valid are ")
+    assert done.returncode == 1 and done.stderr.startswith("python -m nets: Unknown network 'efficient*': Valid are ")
