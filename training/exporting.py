@@ -56,6 +56,7 @@ def export(config: ExportConfig, say: Callable[[str], None] = print) -> dict[str
     network = Network(Classifier(config))
     classifier = network.classifier
     images = _images(config, network)
+    calibration = _dataset(config) if 'tflite_int8' in config.formats else None
     say(f'Exporting {classifier.path}: {classifier.model.network}, {len(classifier.class_names)} classes'
         + (f', names from {classifier.names_from}' if classifier.names_from else ', which have no names '
            '(--labels_file)') + f', images at {classifier.size}x{classifier.size}.')
@@ -68,7 +69,7 @@ def export(config: ExportConfig, say: Callable[[str], None] = print) -> dict[str
         say(f'{"format":<15} {"MB":>7} {"largest difference":>19} {"tolerance":>10} {"same class":>11}')
         for name in config.formats:
             with _silent(config.verbose_tensorflow):
-                index['exports'][name] = _exported(name, config, network, images, expected, folder)
+                index['exports'][name] = _exported(name, config, network, images, expected, calibration, folder)
             _tell(name, index['exports'][name], config.tolerance_of(name), say)
         _check(config, index['exports'])
         with open(os.path.join(folder, LABELS), 'w', encoding='utf-8') as file:
@@ -81,9 +82,9 @@ def export(config: ExportConfig, say: Callable[[str], None] = print) -> dict[str
     return index
 
 
-def _exported(name, config, network, images, expected, folder):
+def _exported(name, config, network, images, expected, calibration, folder):
     """Writes one, runs it, and returns what is to be told of it."""
-    writer, path = _writer(name, config, network), os.path.join(folder, FORMATS[name].file)
+    writer, path = _writer(name, config, network, calibration), os.path.join(folder, FORMATS[name].file)
     try:
         told = writer.write(network, path)
         ways = {way: _compared(found, expected, images, config.tolerance_of(name))
@@ -101,10 +102,12 @@ def _exported(name, config, network, images, expected, folder):
         'tolerance': config.tolerance_of(name)}}
 
 
-def _writer(name, config, network):
+def _writer(name, config, network, calibration):
     kinds = {'tflite': 'float32', 'tflite_float16': 'float16', 'tflite_int8': 'int8'}
     if name in kinds:
-        return TFLite(kinds[name], lambda: _calibration(config, network))
+        return TFLite(kinds[name], lambda: (
+            _prepared(network, source, encoded)[np.newaxis]
+            for source, encoded in _some(calibration, config.calibration_images)))
     return {'saved_model': SavedModel, 'frozen_graph': FrozenGraph, 'onnx': Onnx, 'openvino': OpenVino}[name]
 
 
@@ -218,11 +221,6 @@ def _some(dataset: datasets.Dataset, count: int) -> Iterator[tuple[str, bytes]]:
             yield os.fsdecode(example['source'].numpy()), example['image'].numpy()
     except READ_ERRORS as error:
         raise DatasetError(f'{dataset.name} cannot be read: {reason(error)}') from None
-
-
-def _calibration(config, network):
-    for name, encoded in _some(_dataset(config), config.calibration_images):
-        yield _prepared(network, name, encoded)[np.newaxis]
 
 
 @contextlib.contextmanager
