@@ -57,7 +57,8 @@ class Answers:
         earlier = np.arange(probabilities.shape[1]) < labels[:, np.newaxis]
         rank = ((probabilities > own[:, np.newaxis]) | (probabilities == own[:, np.newaxis]) & earlier).sum(1)
         predicted = probabilities.argmax(1)
-        self._parts.append((labels, predicted, probabilities[rows, predicted], own, rank, probabilities[:, -1]))
+        # A copy: a view of the last column would keep the others too.
+        self._parts.append((labels, predicted, probabilities[rows, predicted], own, rank, probabilities[:, -1].copy()))
 
     def _columns(self):
         return [np.concatenate(column) for column in zip(*self._parts, strict=True)]

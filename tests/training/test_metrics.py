@@ -1,4 +1,5 @@
 """The figures of an evaluation are scikit-learn's and SciPy's."""
+import tracemalloc
 import warnings
 
 import numpy as np
@@ -119,6 +120,16 @@ def test_intervals_by_the_bootstrap():
     for name in ('macro_f1', 'balanced_accuracy'):
         low, high = few['confidence_intervals'][name]
         assert low < few[name] < high
+
+
+def test_memory_is_that_of_the_images_and_not_of_their_classes():
+    found = metrics.Answers('categorical', 10_000)
+    tracemalloc.start()
+    for _ in range(20):
+        found.add(np.zeros(50, int), np.full([50, 10_000], 1e-4, np.float32))
+    size, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert size < 1000 * 100       # bytes; all probabilities would be 40 million
 
 
 def test_many_classes_take_no_matrix():
