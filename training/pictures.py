@@ -1,6 +1,5 @@
 """The pictures of an evaluation, by matplotlib."""
 import io
-import os
 from collections.abc import Sequence
 from typing import Any
 
@@ -165,5 +164,4 @@ def _grid(samples: Sequence[Sample], names: Sequence[str], title: str) -> Any:
         axes.imshow(scaled(sample.image), interpolation='nearest' if sample.image.shape[0] < 64 else None)
         axes.set_title(f'{short(names[sample.label])}\n→ {short(names[sample.predicted])} {sample.probability:.0%}',
                        fontsize=8, color=_GREY if sample.label == sample.predicted else _RED, parse_math=False)
-        axes.set_xlabel(os.path.basename(sample.source))
     return figure

@@ -40,7 +40,7 @@ _STYLE = """
 body { margin: 0 auto; padding: 1rem; max-width: 72rem; font: 1rem/1.5 system-ui, sans-serif; color: var(--text);
   background: var(--back); overflow-wrap: anywhere; }
 h1 { font-size: 1.5rem; margin: .2rem 0; } h2 { font-size: 1.2rem; margin: 2rem 0 .6rem; }
-p.dim, figcaption, td.dim, th { color: var(--dim); }
+figcaption { margin-top: .3rem; } p.dim, figcaption, td.dim, th { color: var(--dim); }
 .figures { display: grid; grid-template-columns: repeat(auto-fill, minmax(10.5rem, 1fr)); gap: .7rem; margin: 1rem 0; }
 .figure { background: var(--soft); border-radius: .5rem; padding: .6rem .8rem; }
 .figure b { display: block; font-size: 1.4rem; font-variant-numeric: tabular-nums; }
@@ -136,7 +136,7 @@ def _figures(results):
             continue
         told = f'{value:.4f}' if name in _NO_SHARES else f'{value:.2%}'
         interval = results['confidence_intervals'].get(name)
-        note = f'<small>95%: {interval[0]:.1%} to {interval[1]:.1%}</small>' if interval else ''
+        note = f'<small>95%: {interval[0] * 100:.1f} to {interval[1]:.1%}</small>' if interval else ''
         parts.append(f'<div class="figure">{_text(title)}<b>{told}</b>{note}</div>')
     return f'<div class="figures">{"".join(parts)}</div>'
 
