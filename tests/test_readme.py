@@ -4,6 +4,7 @@ In a document, a block of Python that begins with `# FILE.py` is that file. All 
 of sh blocks, run in their order as one program, in a folder with a copy of the project. A block of text right after one
 is its output. Trainings are cut to one step on small images.
 """
+import base64
 import dataclasses
 import json
 import pathlib
@@ -20,10 +21,21 @@ import pytest
 import sklearn.datasets
 import tensorflow as tf
 
+import datasets
 import nets.keras_model  # noqa: F401
 from datasets.registry import DATASETS
 from nets import registry
-from training import config, convert_config, evaluation, extract_config, flags, importing, predict_config
+from preprocessing import preprocessing_factory
+from training import (
+    config,
+    convert_config,
+    evaluation,
+    export_config,
+    extract_config,
+    flags,
+    importing,
+    predict_config,
+)
 
 ROOT = pathlib.Path(__file__).parent.parent
 DOCUMENTS = ['README.md', *sorted(path.relative_to(ROOT).as_posix() for path in ROOT.glob('docs/*.md'))]
@@ -32,6 +44,10 @@ SCRIPTS = {'train_image_classifier.py': (config.TrainConfig, config.train_config
            'predict_image_classifier.py': (predict_config.PredictConfig,
                                            lambda given: predict_config.PredictConfig(**given)),
            'extract_endpoints.py': (extract_config.ExtractConfig, extract_config.extract_config),
+           'export_image_classifier.py': (export_config.ExportConfig,
+                                          lambda given: export_config.ExportConfig(**given)),
+           'export_inference_graph.py': (export_config.InferenceGraphConfig,
+                                         lambda given: export_config.InferenceGraphConfig(**given)),
            'import_weights.py': (importing.ImportConfig, lambda given: importing.ImportConfig(**given)),
            'download_and_convert_data.py': (convert_config.ConvertConfig,
                                             lambda given: convert_config.ConvertConfig(**given))}
@@ -109,8 +125,8 @@ def folder(tmp_path):
     return tmp_path
 
 
-def run_document(document, folder, quick=QUICK, shown=True):
-    """Runs a document in the folder, trainings with `quick` added, and compares what it prints."""
+def run_document(document, folder, quick=QUICK, shown=True, then=''):
+    """Runs a document in the folder, trainings with `quick` added, and compares what it prints; `then` is run last."""
     program, expected, found = [PROGRAM], [], blocks(document)
     for (language, block), (following, output) in zip(found, [*found[1:], ('', '')], strict=True):
         if following == 'text':
@@ -123,7 +139,7 @@ def run_document(document, folder, quick=QUICK, shown=True):
         elif language == 'sh':
             for words in commands(block):
                 program.append(in_python(words, following == 'text', folder, quick))
-    (folder / 'program.py').write_text('\n'.join(program))
+    (folder / 'program.py').write_text('\n'.join([*program, then]))
     done = subprocess.run([sys.executable, 'program.py'], cwd=folder, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr[-5000:]
     assert done.stdout.endswith(''.join(expected)) if not shown else done.stdout == ''.join(expected)
@@ -162,7 +178,8 @@ def test_command(words):
     elif words[0] == 'python' and words[1] in SCRIPTS:
         check_flags(words[1:])
     else:
-        known = words[:2] == ['python', '-m'] and words[2] in ('nets', 'datasets')
+        known = words[:2] == ['python', '-m'] and words[2] in (
+            'nets', 'datasets', 'tensorflow.python.tools.freeze_graph')
         assert known or f'# {words[1]}\n' in ''.join(map(read, DOCUMENTS))
 
 
@@ -341,3 +358,27 @@ def test_extending(folder):
     run_document('docs/extending.md', folder)
     assert value(folder / 'runs/tinynet', 'TinyNet/Mixed_2a/Branch_2/Conv2d_0b_1x1/weights').shape == (1, 1, 32, 32)
     assert value(folder / 'runs/birds', 'TinyNet/Logits/biases').shape == (2,)
+
+
+@pytest.mark.slow
+def test_exporting(folder):
+    """The example without TensorFlow prepares the images as the project does, and its answers are the network's."""
+    published_weights(folder / 'inception_v1.ckpt')
+    names = ('names', 'images.tolist()', 'probabilities.tolist()', 'by_litert.tolist()', 'by_openvino.tolist()',
+             "answer['probabilities'].numpy().tolist()")
+    run_document('docs/exporting.md', folder, shown=False,
+                 then=f"pathlib.Path('found.json').write_text(json.dumps([{', '.join(names)}]))")
+    names, *values = json.loads((folder / 'found.json').read_text())
+    images, by_onnx, by_litert, by_openvino, by_tensorflow = map(np.array, values)
+    for image, path in zip(images, ('rose/1.jpg', 'tulip/2.jpg'), strict=True):
+        photo = datasets.decode_image(tf.io.read_file(str(folder / 'flowers' / path)))
+        prepared = preprocessing_factory.get_preprocessing('inception')(photo, 32, 32).numpy()
+        assert np.abs(image - prepared).max() < 0.05    # two decoders of JPEG
+    np.testing.assert_allclose(by_onnx, by_tensorflow, atol=0.02)
+    np.testing.assert_allclose(by_openvino, by_onnx, atol=1e-4)
+    np.testing.assert_allclose(by_litert, by_onnx, atol=0.25)
+    assert set(names) <= {'daisy', 'dandelion', 'rose', 'sunflower', 'tulip'}
+    body = json.loads((folder / 'body.json').read_text())
+    assert base64.b64decode(body['instances'][1]['b64']) == (folder / 'flowers/tulip/2.jpg').read_bytes()
+    frozen = tf.compat.v1.GraphDef.FromString((folder / 'runs/frozen.pb').read_bytes())
+    assert 'InceptionV1/Logits/Predictions/Reshape_1' in [node.name for node in frozen.node]

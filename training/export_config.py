@@ -114,8 +114,6 @@ class ExportConfig(ClassifierConfig):
         if self.is_saved_model:
             raise ConfigError(f'--checkpoint_path={self.checkpoint_path} is a SavedModel, an export already: give the '
                               'checkpoint.')
-        if self.images and '://' not in self.images and not os.path.exists(self.images):
-            raise ConfigError(f'--images={self.images}: there is no such folder or image.')
         if '://' in self.output_dir:
             raise ConfigError(f'--output_dir={self.output_dir}: it must be a folder of this machine.')
         self._check_output()
@@ -149,7 +147,11 @@ def export_config(given: Mapping[str, Any]) -> ExportConfig:
     """The config from what the user gave; the rest as the weights were trained, see `classifier_config`.
 
     Raises:
-      ConfigError: see `ExportConfig`.
+      ConfigError: see `ExportConfig`; or there are no `images`.
     """
-    images = {'images': os.path.expanduser(given['images'])} if given.get('images') else {}
-    return classifier_config(ExportConfig, {**given, **images})
+    settings = dict(given)
+    if given.get('images'):
+        settings['images'] = os.path.expanduser(given['images'])
+        if '://' not in settings['images'] and not os.path.exists(settings['images']):
+            raise ConfigError(f'--images={given["images"]}: there is no such folder or image.')
+    return classifier_config(ExportConfig, settings)
