@@ -310,7 +310,8 @@ def test_coming_from_tf_slim(folder):
 @pytest.mark.slow
 def test_walkthrough(folder):
     run_document('docs/walkthrough.md', folder, (*QUICK, '--eval_every=1'), shown=False)
-    assert '<h1>mobilenet_v2 on image_folder validation</h1>' in (folder / 'runs/walk/best/eval/report.html').read_text()
+    report = (folder / 'runs/walk/best/eval/report.html').read_text()
+    assert '<h1>mobilenet_v2 on image_folder validation</h1>' in report
     assert (folder / 'runs/why/1.gradcam.png').exists() and (folder / 'flowers.png').exists()
 
 
