@@ -53,7 +53,7 @@ def export(config: ExportConfig, say: Callable[[str], None] = print) -> dict[str
         wrong.
       RunError: an export does not answer as the checkpoint does, cannot be made, or cannot be written.
     """
-    network = Network(Classifier(config))
+    network = Network(Classifier(config), config.eval_crop_fraction)
     classifier = network.classifier
     images = _images(config, network)
     calibration = _dataset(config) if 'tflite_int8' in config.formats else None

@@ -31,8 +31,9 @@ class Network:
       description: what a user of an export must know, for JSON.
     """
 
-    def __init__(self, classifier: Classifier):
-        self.classifier = classifier
+    def __init__(self, classifier: Classifier, crop_fraction: float | None = None):
+        """Folds the network; `crop_fraction` is the one that the classifier was opened with."""
+        self.classifier, self._crop_fraction = classifier, crop_fraction
 
         def also(outputs, end_points):
             self.logits, self.predictions = outputs.op.inputs[0].op.name, 'probabilities'
@@ -68,6 +69,7 @@ class Network:
             'channels': network.model.channels,
             'decoded_channels': CHANNELS,
             'preprocessing': network.preprocessing,
+            'crop_fraction': self._crop_fraction,       # None: the preprocessing's own, if it has one
             # Of a black and a white image; None where each image is brought to the same mean and deviation.
             'input_range': [round(low, 4), round(high, 4)] if low < high else None,
             'weights': os.path.basename(network.path),

@@ -1,6 +1,8 @@
 """Exports, each run by its own runtime as its users run it, against the network itself."""
 import base64
 import json
+import pathlib
+import re
 import subprocess
 import sys
 import zipfile
@@ -18,6 +20,7 @@ from preprocessing import preprocessing_factory
 from training import exporting
 from training.exporting_network import Images
 
+DOCUMENT = pathlib.Path(__file__).parents[2] / 'docs/exporting.md'
 SIZE, NAMES = 64, ['Gänseblümchen', 'rose, "red"', 'tulip', 'house', 'sky', 'roof']
 NETWORK = ['--model_name=mobilenet_v1_025', f'--image_size={SIZE}']
 
@@ -250,6 +253,8 @@ def test_names_lie_beside_and_inside(exported):
     assert json.loads(properties['class_names']) == NAMES and properties['preprocessing'] == 'inception'
     described = json.loads((folder / 'saved_model/assets/classifier.json').read_text())
     assert described['class_names'] == NAMES and described['image_size'] == SIZE
+    names = set(re.findall(r'`(\w+)`', DOCUMENT.read_text().split('`classifier.json`, which tells')[1].split('.')[0]))
+    assert set(described) - {'version', 'weights'} == names
 
 
 def test_what_is_told(exported):
