@@ -1,5 +1,6 @@
 """TensorFlow's own formats: a SavedModel that takes image files, and a frozen graph as TF-Slim's users had it."""
 import json
+import math
 import os
 import tempfile
 from collections.abc import Iterator, Mapping
@@ -14,6 +15,7 @@ from training.exporting_network import INPUT, Images, Network, batches
 
 ASSET, LABELS = 'classifier.json', 'labels.txt'
 _BEST = 5       # classes that are named
+_LARGE = 64     # numbers of a constant that becomes a variable
 # How files begin that TensorFlow of any version decodes. WebP needs 2.20, which no server may have.
 _FORMATS = (b'\xff\xd8\xff', b'\x89PNG\r\n\x1a\n', b'GIF87a', b'GIF89a', b'BM')
 
@@ -28,9 +30,12 @@ class _Served(tf.Module):
         self.labels = tf.saved_model.Asset(os.path.join(folder, LABELS))
         self.description = tf.saved_model.Asset(os.path.join(folder, ASSET))
         prepared = tf.TensorSpec([size, size, channels])
+        graph_def, self.weights = _with_variables(network.graph('outputs'))
 
         def answer(images):
-            logits = network.folded(images)
+            inputs = {INPUT: images, **{name: tf.convert_to_tensor(value) for name, value in self.weights.items()}}
+            logits, = tf.graph_util.import_graph_def(graph_def, inputs, ['outputs:0'], name='')
+            logits = tf.ensure_shape(logits, [None, model.num_classes])
             probabilities = classifier.probabilities(logits)
             scores, labels = tf.math.top_k(probabilities, min(_BEST, len(names)))
             return {'classes': tf.gather(tf.constant(names), labels), 'scores': scores,
@@ -58,6 +63,23 @@ class _Served(tf.Module):
         self.preprocess = _traced(classifier.preprocess, tf.TensorSpec([None, None, CHANNELS], tf.uint8, 'image'))
         self.probabilities = _traced(lambda images: answer(images)['probabilities'],
                                      tf.TensorSpec([None, size, size, channels], tf.float32, INPUT))
+
+
+def _with_variables(graph_def):
+    """A graph with placeholders for its large constants, and variables of these names, of which all signatures have one.
+
+    As constants each signature would have its own, of which VGG's together are larger than a file of TensorFlow's.
+    """
+    light, variables = tf.compat.v1.GraphDef(versions=graph_def.versions), {}
+    for node in graph_def.node:
+        value = node.attr['value'].tensor if node.op == 'Const' else None
+        if value is None or math.prod(dim.size for dim in value.tensor_shape.dim) < _LARGE:
+            light.node.append(node)
+            continue
+        variables[node.name] = tf.Variable(tf.make_ndarray(value), trainable=False)
+        placeholder = light.node.add(name=node.name, op='Placeholder')
+        placeholder.attr['dtype'].type = value.dtype
+    return light, variables
 
 
 def _traced(function, spec):
