@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from training.exporting_network import INPUT, Images, Network, batches
+from training.exporting_network import INPUT, Images, Network, batches, with_variables
 
 
 class TFLite:
@@ -27,13 +27,13 @@ class TFLite:
     def write(self, network: Network, path: str) -> dict[str, Any]:
         """Writes the file; returns what is to be told of it."""
         size, channels = network.classifier.size, network.classifier.model.channels
-        graph_def = network.graph('probabilities')
+        module = tf.Module()
+        graph_def, module.weights = with_variables(network.graph('probabilities'))
 
         def answer(images):
-            return {'probabilities': tf.graph_util.import_graph_def(
-                graph_def, {INPUT: images}, ['probabilities:0'], name='')[0]}
+            inputs = {INPUT: images, **{name: tf.convert_to_tensor(value) for name, value in module.weights.items()}}
+            return {'probabilities': tf.graph_util.import_graph_def(graph_def, inputs, ['probabilities:0'], name='')[0]}
 
-        module = tf.Module()
         module.answer = tf.function(answer, autograph=False, input_signature=[
             tf.TensorSpec([None, size, size, channels], tf.float32, INPUT)])
         converter = tf.lite.TFLiteConverter.from_concrete_functions([module.answer.get_concrete_function()], module)

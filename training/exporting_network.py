@@ -1,4 +1,5 @@
 """What every format is made of: a trained network as one folded graph, and what is to be told of it."""
+import math
 import os
 from collections.abc import Iterator
 from typing import Any, NamedTuple
@@ -11,6 +12,7 @@ from nets import inference
 from training.classifier import CHANNELS, Classifier
 
 INPUT = 'images'
+_LARGE = 64     # numbers of a constant that becomes a variable
 
 
 class Images(NamedTuple):
@@ -81,3 +83,20 @@ def batches(rows: Any, size: int = 16) -> Iterator[Any]:
     yield rows[:1]
     for start in range(1, len(rows), size):
         yield rows[start:start + size]
+
+
+def with_variables(graph_def: tf.compat.v1.GraphDef) -> tuple[tf.compat.v1.GraphDef, dict[str, tf.Variable]]:
+    """A graph with placeholders for its large constants; and variables of these names, for `import_graph_def`.
+
+    Constants are copied with each function that has them, again and again while it is saved: VGG's took 19 GB.
+    """
+    light, variables = tf.compat.v1.GraphDef(versions=graph_def.versions), {}
+    for node in graph_def.node:
+        value = node.attr['value'].tensor if node.op == 'Const' else None
+        if value is None or math.prod(dim.size for dim in value.tensor_shape.dim) < _LARGE:
+            light.node.append(node)
+            continue
+        variables[node.name] = tf.Variable(tf.make_ndarray(value), trainable=False)
+        placeholder = light.node.add(name=node.name, op='Placeholder')
+        placeholder.attr['dtype'].type = value.dtype
+    return light, variables

@@ -1,6 +1,5 @@
 """TensorFlow's own formats: a SavedModel that takes image files, and a frozen graph as TF-Slim's users had it."""
 import json
-import math
 import os
 import tempfile
 from collections.abc import Iterator, Mapping
@@ -11,11 +10,10 @@ import tensorflow as tf
 
 from datasets import decode_image
 from training.classifier import CHANNELS
-from training.exporting_network import INPUT, Images, Network, batches
+from training.exporting_network import INPUT, Images, Network, batches, with_variables
 
 ASSET, LABELS = 'classifier.json', 'labels.txt'
 _BEST = 5       # classes that are named
-_LARGE = 64     # numbers of a constant that becomes a variable
 # How files begin that TensorFlow of any version decodes. WebP needs 2.20, which no server may have.
 _FORMATS = (b'\xff\xd8\xff', b'\x89PNG\r\n\x1a\n', b'GIF87a', b'GIF89a', b'BM')
 
@@ -30,7 +28,7 @@ class _Served(tf.Module):
         self.labels = tf.saved_model.Asset(os.path.join(folder, LABELS))
         self.description = tf.saved_model.Asset(os.path.join(folder, ASSET))
         prepared = tf.TensorSpec([size, size, channels])
-        graph_def, self.weights = _with_variables(network.graph('outputs'))
+        graph_def, self.weights = with_variables(network.graph('outputs'))
 
         def answer(images):
             inputs = {INPUT: images, **{name: tf.convert_to_tensor(value) for name, value in self.weights.items()}}
@@ -63,23 +61,6 @@ class _Served(tf.Module):
         self.preprocess = _traced(classifier.preprocess, tf.TensorSpec([None, None, CHANNELS], tf.uint8, 'image'))
         self.probabilities = _traced(lambda images: answer(images)['probabilities'],
                                      tf.TensorSpec([None, size, size, channels], tf.float32, INPUT))
-
-
-def _with_variables(graph_def):
-    """A graph with placeholders for its large constants; and variables of these names, which all signatures share.
-
-    Constants would be copied for each signature, again and again while it is saved: VGG's took 19 GB.
-    """
-    light, variables = tf.compat.v1.GraphDef(versions=graph_def.versions), {}
-    for node in graph_def.node:
-        value = node.attr['value'].tensor if node.op == 'Const' else None
-        if value is None or math.prod(dim.size for dim in value.tensor_shape.dim) < _LARGE:
-            light.node.append(node)
-            continue
-        variables[node.name] = tf.Variable(tf.make_ndarray(value), trainable=False)
-        placeholder = light.node.add(name=node.name, op='Placeholder')
-        placeholder.attr['dtype'].type = value.dtype
-    return light, variables
 
 
 def _traced(function, spec):
