@@ -59,9 +59,14 @@ def quiet_tensorflow(verbose: bool) -> Iterator[None]:
     given back at the end, and everything is shown if the start fails. Warnings stay filtered after it.
     """
     os.environ['KERAS_BACKEND'] = 'tensorflow'  # our loop is TensorFlow's, whatever the user's other programs run on
-    if verbose:
+    with StopSignals() as stop, contextlib.nullcontext() if verbose else _hidden():
         yield
-        return
+    if stop.signal:     # Within an import it would leave half a module, whose errors hide what happened.
+        signal.raise_signal(stop.signal)
+
+
+@contextlib.contextmanager
+def _hidden():
     os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '2')
     warnings.filterwarnings('ignore', category=DeprecationWarning)
     warnings.filterwarnings('ignore', module='.*(keras|tf_slim).*')
