@@ -26,7 +26,7 @@ setup(
     package_data={**{room: ['py.typed'] for room in ROOMS},
                   'datasets': ['py.typed', 'digits.npz', 'imagenet_labels.txt']},
     py_modules=['tf_slim_compat', 'slim_zoo_download', *SCRIPTS],
-    install_requires=['tensorflow>=2.16,<2.22', 'keras>=3.0', 'tf-slim>=1.1.0', 'numpy>=1.26', 'absl-py>=2.0',
+    install_requires=['tensorflow>=2.16,<2.22', 'keras>=3.5', 'tf-slim>=1.1.0', 'numpy>=1.26', 'absl-py>=2.0',
                       'tqdm>=4.60', 'pillow>=10'],
     extras_require={
         'gpu': ['tensorflow[and-cuda]>=2.16,<2.22'],
@@ -43,7 +43,8 @@ setup(
         'test': ['pytest>=8', 'pytest-xdist>=3.5', 'playwright>=1.40', 'scikit-learn>=1.4', 'matplotlib>=3.8',
                  'safetensors>=0.5', 'pyyaml>=6', 'openvino>=2024.0', 'ai-edge-litert>=2.0', 'tf2onnx>=1.17',
                  'onnx>=1.18', 'onnxruntime>=1.20', 'tensorflow-datasets>=4.9.7',
-                 'importlib_resources', 'apache-beam>=2.60', 'ruff>=0.9', 'mypy>=1.13', 'setuptools>=77'],
+                 'importlib_resources', 'apache-beam>=2.60', 'ruff>=0.9', 'mypy>=1.13', 'setuptools>=77',
+                 'twine>=6.1'],
     },
     entry_points={'console_scripts': [f'{script}={script}:main' for script in SCRIPTS]},
 )
