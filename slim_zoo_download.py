@@ -30,6 +30,7 @@ except ImportError:  # Windows: there, two processes at once should not ask for 
 
 ARCHIVES = ('.tar.gz', '.tgz', '.tar')
 LARGEST = 20 * 10**9  # bytes that an archive may unpack to; the largest that is published has 1.3e9
+MOST = 5_000_000      # files in it; ImageNet has 1.3 million
 TIMEOUT = 30.0  # seconds without a byte
 RETRIES = 4     # without a byte more than before
 PAUSE = 1.0     # seconds before the first retry; doubled for each that follows
@@ -386,7 +387,10 @@ def _extract(source, archive, folder):
     size = 0
     try:
         with tarfile.open(archive, 'r:*') as tar:
-            for member in tar:
+            for number, member in enumerate(tar):
+                tar.members = []    # which would be kept
+                if number == MOST:
+                    raise DownloadError(f'{source} is refused: it has more than {MOST:,} files in it.')
                 if member.isdir():
                     continue
                 path = os.path.realpath(os.path.join(folder, member.name))

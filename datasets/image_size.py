@@ -5,7 +5,7 @@ import tensorflow as tf
 
 MAX_PIXELS = 2 * 89_478_485     # Pillow's limit too: half a gigabyte in RGB
 TOO_MANY = 'are too many to be decoded'
-_LIMIT = f' pixels large, and more than {MAX_PIXELS:,} pixels {TOO_MANY}: make it smaller'
+_LIMIT = f' pixels large, and more than {MAX_PIXELS:,} pixels are too many to be decoded: make it smaller'
 
 
 def refuse_huge(encoded: tf.Tensor) -> tf.Tensor:
@@ -58,7 +58,8 @@ def _fault(encoded):
         return f'it is {width}x{height}{_LIMIT}'.encode()
     total = sum(width * height for width, height in frames[1:])
     if total > 3 * MAX_PIXELS:      # in a GIF a pixel has one byte, and all frames are read
-        return f'its frames have {total:,} pixels together, which {TOO_MANY}: keep one of them'.encode()
+        return (f'its frames have {total:,} pixels together, which are too many to be decoded: keep '
+                'one of them').encode()
     return b''
 
 
