@@ -22,6 +22,7 @@ from nets import registry
 AVERAGE = '/ExponentialMovingAverage'
 BEST = 'best'           # the folder of the best checkpoints, in the training's
 BEST_FILE = 'best.json'
+LARGEST = 2 ** 29       # numbers in a file of weights; OverFeat, the largest network, has 146 million
 _STATE_FILE = 'checkpoint'
 _PART = '.writing-'     # what is not whole yet
 # What TensorFlow's reader raises where a file is cut short, not a checkpoint, or missing.

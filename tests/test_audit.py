@@ -11,8 +11,10 @@ import signal
 import subprocess
 import sys
 
+import h5py
 import numpy as np
 import pytest
+import tensorflow as tf
 from PIL import Image
 
 import import_weights
@@ -287,6 +289,27 @@ def test_no_pickle_is_loaded_as_weights(name, tmp_path, monkeypatch, capfd):
                                 '--output_dir=out'])
     assert code == 1 and name.removesuffix('.index') in capfd.readouterr().err
     assert os.listdir(tmp_path) == [name]
+
+
+@pytest.mark.parametrize('kind', ['h5', 'pb'])
+def test_weights_that_say_of_little_that_it_is_much(kind, tmp_path, capfd):
+    """A terabyte in a few bytes: HDF5 that was never written, one number that stands for all."""
+    path = tmp_path / f'bomb.{kind}'
+    if kind == 'h5':
+        with h5py.File(path, 'w') as file:
+            file.create_dataset('model_weights/conv/conv/kernel', (2 ** 19, 2 ** 19), 'f', chunks=(64, 64))
+            file['model_weights/conv'].attrs['weight_names'] = ['conv/kernel']
+            file['model_weights'].attrs['layer_names'] = ['conv']
+    else:
+        graph = tf.compat.v1.GraphDef()
+        tensor = graph.node.add(name='LeNet/conv1/weights', op='Const').attr['value'].tensor
+        tensor.CopyFrom(tf.make_tensor_proto(1.0))
+        tensor.tensor_shape.CopyFrom(tf.TensorShape([2 ** 19, 2 ** 19]).as_proto())
+        graph.node.add(name='read', op='ReadFile')      # is never run
+        path.write_bytes(graph.SerializeToString())
+    assert import_weights.main(['import_weights.py', f'--checkpoint_path={path}', f'--output_dir={tmp_path}/out',
+                                '--model_name=lenet']) == 1
+    assert '274,877,906,944 numbers, and no network here has more' in capfd.readouterr().err
 
 
 def test_nothing_in_the_source_reads_a_pickle_or_runs_what_it_reads():

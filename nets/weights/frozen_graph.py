@@ -1,4 +1,5 @@
 """Frozen graphs of TF-Slim (`.pb`): networks whose variables were turned into constants of the same names."""
+import math
 import re
 
 import numpy as np
@@ -7,7 +8,7 @@ from google.protobuf import message
 
 from nets import registry
 from nets.blueprint import auxiliary_scopes, network_variables
-from nets.checkpoints import CheckpointError, Values
+from nets.checkpoints import LARGEST, CheckpointError, Values
 
 # What other programs put around a variable's name: those that import a graph before it, those that freeze it behind.
 _AROUND = re.compile(r'^(?:import(?:_\d+)?/)*(.*?)(?:/(?:Read|ReadVariableOp|read|resource))*$')
@@ -59,6 +60,11 @@ def _graph(path):
 
 
 def _value(path, name, tensor):
+    # A constant may be one number that stands for all.
+    count = math.prod(dim.size for dim in tensor.tensor_shape.dim)
+    if count > LARGEST:
+        raise CheckpointError(f'{path} cannot be read: {name} has {count:,} numbers, and no network here has more than '
+                              f'{LARGEST:,}.')
     try:
         value = tf.make_ndarray(tensor)
     except (ValueError, TypeError):

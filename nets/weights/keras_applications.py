@@ -21,7 +21,7 @@ import numpy as np
 
 from nets import registry
 from nets.blueprint import auxiliary_scopes, network_variables
-from nets.checkpoints import CheckpointError, Values
+from nets.checkpoints import LARGEST, CheckpointError, Values
 
 # The variables of a layer, in the order in which Keras has them.
 _LEAVES = ('depthwise_weights', 'pointwise_weights', 'weights', 'biases', 'gamma', 'beta', 'moving_mean',
@@ -365,8 +365,11 @@ def _read_layers(path, network):
         raise CheckpointError(f'There is no file {path}.')
     try:
         with h5py.File(path, 'r') as file:
+            _check_sizes(path, file)
             root = file.get('layers', file.get('_layer_checkpoint_dependencies'))
             named, layers = _keras_3_layers(root) if root else (True, _keras_2_layers(file.get('model_weights', file)))
+    except CheckpointError:
+        raise
     except (OSError, KeyError, RuntimeError, ValueError, TypeError, AttributeError):
         raise CheckpointError(f'{path} is not a file of Keras weights (HDF5), or is damaged.') from None
     if not layers:
@@ -374,6 +377,15 @@ def _read_layers(path, network):
     application = APPLICATIONS.get(network.name)
     known = {} if named or not application else _keras_layers(application, network.num_classes)
     return {_plain(known[key].name if key in known else key): arrays for key, arrays in layers.items()}
+
+
+def _check_sizes(path, file):
+    """Refuses a file that says of little that it is much: HDF5 makes room for what was never written."""
+    sizes: list[int] = []
+    file.visititems(lambda name, item: sizes.append(item.size or 0) if isinstance(item, h5py.Dataset) else None)
+    if sum(sizes) > LARGEST:
+        raise CheckpointError(f'{path} cannot be read: it holds {sum(sizes):,} numbers, and no network here has more '
+                              f'than {LARGEST:,}.')
 
 
 def _keras_2_layers(root):
