@@ -34,6 +34,7 @@ MOST = 5_000_000      # files in it; ImageNet has 1.3 million
 TIMEOUT = 30.0  # seconds without a byte
 RETRIES = 4     # without a byte more than before
 PAUSE = 1.0     # seconds before the first retry; doubled for each that follows
+_HEADER = 1 << 20   # bytes of a name, or of what else is told of a file in an archive
 _LINES = 10.0   # seconds between the lines of progress where there is no terminal
 _WEB_PAGE = 'it is a web page: the file has moved, or this network asks for a login first'
 _HTML = re.compile(rb'\s*<(!doctype html|html)', re.IGNORECASE)
@@ -385,8 +386,18 @@ def _unpack(source, archive, unpacked, look_through, remove):
 def _extract(source, archive, folder):
     """Writes the files of an archive into a folder. Links, owners and permissions in it are of no use here."""
     size = 0
+
+    class Member(tarfile.TarInfo):
+
+        @classmethod
+        def frombuf(cls, *args):
+            found = super().frombuf(*args)
+            if not found.isfile() and found.size > _HEADER:     # tarfile would read all of it into memory
+                raise DownloadError(f'{source} is refused: a name in it is longer than any.')
+            return found
+
     try:
-        with tarfile.open(archive, 'r:*') as tar:
+        with tarfile.open(archive, 'r:*', tarinfo=Member) as tar:
             for number, member in enumerate(tar):
                 tar.members = []    # which would be kept
                 if number == MOST:

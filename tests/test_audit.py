@@ -3,6 +3,7 @@
 Each runs as a process of its own, as it would from a terminal.
 """
 import ast
+import gzip
 import os
 import pathlib
 import pickle
@@ -10,6 +11,7 @@ import re
 import signal
 import subprocess
 import sys
+import tarfile
 
 import h5py
 import numpy as np
@@ -19,6 +21,7 @@ from PIL import Image
 
 import import_weights
 import nets
+import slim_zoo_download
 
 ROOT = pathlib.Path(__file__).parents[1]
 TREE = ast.parse((ROOT / 'setup.py').read_text())
@@ -310,6 +313,26 @@ def test_weights_that_say_of_little_that_it_is_much(kind, tmp_path, capfd):
     assert import_weights.main(['import_weights.py', f'--checkpoint_path={path}', f'--output_dir={tmp_path}/out',
                                 '--model_name=lenet']) == 1
     assert '274,877,906,944 numbers, and no network here has more' in capfd.readouterr().err
+
+
+def test_an_archive_with_a_name_of_gigabytes(tmp_path, monkeypatch):
+    monkeypatch.setenv('SLIM_ZOO_CACHE', str(tmp_path / 'cache'))
+    name = tarfile.TarInfo('a')
+    name.type, name.size = tarfile.GNUTYPE_LONGNAME, 2 ** 21
+    with gzip.open(tmp_path / 'x.tar.gz', 'wb') as file:
+        file.write(name.tobuf() + b'a' * name.size)
+    with pytest.raises(slim_zoo_download.DownloadError, match='a name in it is longer than any'):
+        slim_zoo_download.fetch(str(tmp_path / 'x.tar.gz'))
+
+
+def test_an_archive_of_too_many_files(tmp_path, monkeypatch):
+    monkeypatch.setenv('SLIM_ZOO_CACHE', str(tmp_path / 'cache'))
+    monkeypatch.setattr(slim_zoo_download, 'MOST', 3)
+    with tarfile.open(tmp_path / 'x.tar.gz', 'w:gz') as tar:
+        for number in range(4):
+            tar.addfile(tarfile.TarInfo(f'{number}.ckpt'))
+    with pytest.raises(slim_zoo_download.DownloadError, match='more than 3 files in it'):
+        slim_zoo_download.fetch(str(tmp_path / 'x.tar.gz'))
 
 
 def test_nothing_in_the_source_reads_a_pickle_or_runs_what_it_reads():
