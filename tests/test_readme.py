@@ -321,7 +321,7 @@ def test_predicting(folder):
     assert len((folder / 'found.csv').read_text().splitlines()) == 21
     assert len((folder / 'found.jsonl').read_text().splitlines()) == 20
     assert sorted(path.name for path in (folder / 'why').iterdir()) == [
-        '1.gradcam.png', '1.occlusion.png', '2.gradcam.png', '3.gradcam.png', '4.gradcam.png']
+        '1.gradcam.png', '1.rose.occlusion.png', '2.gradcam.png', '3.gradcam.png', '4.gradcam.png']
 
 
 @pytest.mark.slow

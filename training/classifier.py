@@ -105,7 +105,12 @@ def _class_names(config, trained, count):
     """The names of so many classes, and where they are from."""
     if config.labels_file:
         folder, name = os.path.split(config.labels_file)
-        return _checked(dataset_utils.read_label_file(folder, name), count, config.labels_file), config.labels_file
+        names = dataset_utils.read_label_file(folder, name)
+        if max(names) < count - 1:
+            background = "; TF-Slim's have a class 0, background, before all others" if max(names) == count - 2 else ''
+            raise ConfigError(f'--labels_file={config.labels_file} names the classes 0 to {max(names)}, but the '
+                              f'network has {count}{background}.')
+        return _checked(names, count, config.labels_file), config.labels_file
     folder = '' if config.pretrained else folder_of(str(config.checkpoint_path))
     if folder and dataset_utils.has_labels(folder):
         path = os.path.join(folder, dataset_utils.LABELS_FILENAME)

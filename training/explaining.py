@@ -17,7 +17,7 @@ from training.saved_classifier import SavedClassifier
 _PATCHES = 6        # along a side, of what covers the image
 _STEPS = 3          # a patch moves by this part of its size
 _DOTS = 100         # an inch
-_LONGEST = 200      # letters of the name of a picture
+_LONGEST = 150      # bytes of the image's name in that of a picture
 
 
 class Explainer:
@@ -66,13 +66,16 @@ class Explainer:
         """A name of its own for each image: that of the file, and where several have it, of its folders too."""
         words = [word for word in os.path.splitext(image)[0].split('/') if word.strip('.-')] or ['image']
         for count in range(1, len(words) + 1):
-            name = '_'.join(words[-count:])[-_LONGEST:]
+            name = os.fsencode('_'.join(words[-count:]))[-_LONGEST:].decode('utf-8', 'ignore')
             if name not in self._taken:
                 break
         else:
             name = f'{name}-{len(self._taken)}'
         self._taken.add(name)
-        return os.path.join(self._config.explain_dir, f'{name}.{self._config.explain}.png')
+        # What was asked for is told, so that no answer replaces another's.
+        asked = [self._config.explain_class, self._config.explain_endpoint, self._config.explain]
+        kind = '.'.join(word.replace('/', '_')[:30] for word in asked if word)
+        return os.path.join(self._config.explain_dir, f'{name}.{kind}.png')
 
 
 def _label_of(word, class_names):

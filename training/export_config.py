@@ -114,6 +114,9 @@ class ExportConfig(ClassifierConfig):
         if self.is_saved_model:
             raise ConfigError(f'--checkpoint_path={self.checkpoint_path} is a SavedModel, an export already: give the '
                               'checkpoint.')
+        if self.dataset_dir and not self.dataset_name:
+            raise ConfigError('--dataset_dir is of --dataset_name: say what lies there, such as '
+                              '--dataset_name=image_folder.')
         if '://' in self.output_dir:
             raise ConfigError(f'--output_dir={self.output_dir}: it must be a folder of this machine.')
         self._check_output()

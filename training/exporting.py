@@ -22,7 +22,7 @@ from training.export_config import FORMATS, INDEX_FILE, ExportConfig
 from training.exporting_litert import TFLite
 from training.exporting_network import Images, Network
 from training.exporting_runtimes import Onnx, OpenVino
-from training.exporting_tensorflow import LABELS, FrozenGraph, SavedModel
+from training.exporting_tensorflow import LABELS, FrozenGraph, SavedModel, labels_text
 from training.extract_shards import writing
 
 
@@ -73,7 +73,7 @@ def export(config: ExportConfig, say: Callable[[str], None] = print) -> dict[str
             _tell(name, index['exports'][name], config.tolerance_of(name), say)
         _check(config, index['exports'])
         with open(os.path.join(folder, LABELS), 'w', encoding='utf-8') as file:
-            file.write(''.join(f'{name}\n' for name in classifier.class_names))
+            file.write(labels_text(classifier.class_names))
         with open(os.path.join(folder, INDEX_FILE), 'w', encoding='utf-8') as file:
             json.dump(index, file, indent=1)
             file.write('\n')
@@ -226,7 +226,7 @@ def _some(dataset: datasets.Dataset, count: int) -> Iterator[tuple[str, bytes]]:
 @contextlib.contextmanager
 def _whole_folder(path: str) -> Iterator[str]:
     """A new folder to write into, which at the end takes the place of `path`; after an error it goes again."""
-    path = os.path.abspath(path)
+    path = os.path.realpath(path)
     with writing(path, then=''):
         os.makedirs(os.path.dirname(path), exist_ok=True)
         work = tempfile.mkdtemp(prefix=f'.{os.path.basename(path)}.writing-', dir=os.path.dirname(path))
@@ -237,7 +237,11 @@ def _whole_folder(path: str) -> Iterator[str]:
             if os.path.exists(path):
                 old = tempfile.mkdtemp(prefix=f'.{os.path.basename(path)}.old-', dir=os.path.dirname(path))
                 os.replace(path, old)
-                os.rename(work, path)
+                try:
+                    os.rename(work, path)
+                except BaseException:
+                    os.replace(old, path)
+                    raise
                 shutil.rmtree(old)
             else:
                 os.rename(work, path)

@@ -2,7 +2,7 @@
 import json
 import os
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -16,6 +16,11 @@ ASSET, LABELS = 'classifier.json', 'labels.txt'
 _BEST = 5       # classes that are named
 # How files begin that TensorFlow of any version decodes. WebP needs 2.20, which no server may have.
 _FORMATS = (b'\xff\xd8\xff', b'\x89PNG\r\n\x1a\n', b'GIF87a', b'GIF89a', b'BM')
+
+
+def labels_text(names: Sequence[str]) -> str:
+    """The content of TF-Slim's `labels.txt`: a line `label:name` for each class."""
+    return ''.join(f'{label}:{" ".join(name.splitlines())}\n' for label, name in enumerate(names))
 
 
 class _Served(tf.Module):
@@ -81,7 +86,7 @@ class SavedModel:
         """Writes the folder; returns what is to be told of it."""
         with tempfile.TemporaryDirectory() as folder:
             with open(os.path.join(folder, LABELS), 'w', encoding='utf-8') as file:
-                file.write(''.join(f'{name}\n' for name in network.description['class_names']))
+                file.write(labels_text(network.description['class_names']))
             with open(os.path.join(folder, ASSET), 'w', encoding='utf-8') as file:
                 json.dump(network.description, file, indent=1)
             served = _Served(network, folder)

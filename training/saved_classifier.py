@@ -83,17 +83,27 @@ class SavedClassifier:
             raise ConfigError(f'--preprocessing_name, --eval_crop_fraction: {error}') from None
         self.preprocess = lambda image: views(image, self.size, self.size)[0]
 
+        # Where its name does not tell what the output is, the first batch does.
+        as_they_are = {'probabilities': True, 'logits': False}.get(output)
+        to_probabilities = tf.sigmoid if config.class_mode == 'multilabel' else tf.nn.softmax
+
         def answer(images):
+            nonlocal as_they_are
             rows = tf.cast(signature(**{name: tf.cast(images, spec.dtype)})[output], tf.float32)
-            sums = tf.reduce_sum(rows, -1)
-            are_probabilities = tf.reduce_all(rows >= 0) & tf.reduce_all(tf.abs(sums - 1) < 1e-2)
-            return rows if are_probabilities or config.class_mode == 'multilabel' else tf.nn.softmax(rows)
+            if as_they_are is None:
+                as_they_are = _are_probabilities(rows.numpy(), config.class_mode)
+            return rows if as_they_are else to_probabilities(rows)
 
         self._answer = answer
 
     def predict(self, images: np.ndarray) -> np.ndarray:
         """See `classifier.Classifier.predict`."""
         return self._answer(tf.constant(images)).numpy()
+
+
+def _are_probabilities(rows, class_mode):
+    sums = class_mode == 'multilabel' or np.all(np.abs(rows.sum(-1) - 1) < 1e-2)
+    return bool(np.all(rows >= 0) and np.all(rows <= 1.001) and sums)
 
 
 def _read(path) -> dict[str, Any] | None:

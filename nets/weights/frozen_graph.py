@@ -38,7 +38,8 @@ def read(path: str, network: registry.Network) -> Values:
         raise CheckpointError(
             f'{path} is not a frozen graph of {network.name}: none of its {len(constants)} constants is one of the '
             f'{len(wanted)} variables, {next(iter(wanted))} for one.'
-            + (f' It seems to be of {", ".join(roots[:3])}.' if roots else ''))
+            + (f' It seems to be of {", ".join(roots[:3])}.' if roots else
+               ' An export has its weights folded, under other names: give the checkpoint that it was made of.'))
     means = {name for name in wanted if name.endswith('/moving_mean')}
     if means and means.isdisjoint(found):
         raise CheckpointError(f'{path} cannot be read: its batch norm is folded into the kernels, which cannot be '

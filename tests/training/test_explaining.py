@@ -139,8 +139,8 @@ def test_the_pictures(config, tmp_path, capfd, kind):
                                           f'--explain={kind}', f'--explain_dir={tmp_path}/out', '--explain_class=yes'])
     out, err = capfd.readouterr()
     assert code == 0 and f'The pictures are in {tmp_path}/out.' in err
-    assert sorted(os.listdir(tmp_path / 'out')) == [f'b_ü $x.{kind}.png', f'ü $x.{kind}.png']
-    picture = np.asarray(PIL.Image.open(tmp_path / 'out' / f'ü $x.{kind}.png').convert('RGB'))
+    assert sorted(os.listdir(tmp_path / 'out')) == [f'b_ü $x.yes.{kind}.png', f'ü $x.yes.{kind}.png']
+    picture = np.asarray(PIL.Image.open(tmp_path / 'out' / f'ü $x.yes.{kind}.png').convert('RGB'))
     height, width = picture.shape[:2]
     assert (width, height) == (800, 440)
 

@@ -140,6 +140,9 @@ def test_names_of_a_file(tmp_path):
     file.write_text('0:z\n1:a\n2:b\n3:c\n')
     with pytest.raises(ConfigError, match='names.txt names the classes 0 to 3, but the network has 3'):
         Classifier(configured(**given))
+    file.write_text('0:a\n1:b\n')     # as 1000 names for 1001 classes
+    with pytest.raises(ConfigError, match="0 to 1, but the network has 3; TF-Slim's have a class 0, background"):
+        Classifier(configured(**given))
 
 
 def test_a_training_with_an_offset_keeps_its_names(tmp_path):
@@ -342,6 +345,16 @@ def test_a_saved_model_of_others(tmp_path, outputs):
     for row in found['predictions']:
         assert row['probability'] == pytest.approx(expected[row['label']], rel=1e-4)
         assert row['class'] == 'abcd'[row['label']]
+
+
+def test_a_saved_model_with_sigmoids(tmp_path):
+    module = Foreign(['anything'])
+    tf.saved_model.save(module, str(tmp_path / 'saved'), signatures={'serving_default': module.signature()})
+    network = open_classifier(configured(checkpoint_path=str(tmp_path / 'saved'), class_mode='multilabel'))
+    images = np.random.RandomState(1).normal(size=(3, 8, 8, 3)).astype(np.float32)
+    expected = 1 / (1 + np.exp(-images.mean((1, 2)) @ module.kernel.numpy()))
+    np.testing.assert_allclose(network.predict(images), expected, rtol=1e-5)
+    np.testing.assert_allclose(network.predict(images[:1] * 0), [[0.5] * 4], rtol=1e-5)     # as the first batch was
 
 
 @pytest.mark.parametrize('given, message', [
